@@ -1,0 +1,70 @@
+"""What must mean the same on a training host and on an inference host.
+
+Public names are imported on first use, so that `import oneformer_spec` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from oneformer_spec.decode import Thresholds
+    from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, PluginError, SpecError, UsageError
+    from oneformer_spec.frame import FitInto, Frame, ShortestEdge
+    from oneformer_spec.labels import Label, Labels
+    from oneformer_spec.load import load_spec
+    from oneformer_spec.manifest import Manifest
+    from oneformer_spec.results import Segment, Segmentation
+    from oneformer_spec.schema import Spec
+    from oneformer_spec.segmenter import Segmenter
+    from oneformer_spec.tasks import TASKS, Task, task_prompt, task_tokens
+
+__all__ = [
+    "TASKS",
+    "CheckpointError",
+    "DataError",
+    "FitInto",
+    "Frame",
+    "Label",
+    "Labels",
+    "Manifest",
+    "OneFormerError",
+    "PluginError",
+    "Segment",
+    "Segmentation",
+    "Segmenter",
+    "ShortestEdge",
+    "Spec",
+    "SpecError",
+    "Task",
+    "Thresholds",
+    "UsageError",
+    "load_spec",
+    "task_prompt",
+    "task_tokens",
+]
+
+_HOMES = {
+    "decode": ("Thresholds",),
+    "errors": ("CheckpointError", "DataError", "OneFormerError", "PluginError", "SpecError", "UsageError"),
+    "frame": ("FitInto", "Frame", "ShortestEdge"),
+    "labels": ("Label", "Labels"),
+    "load": ("load_spec",),
+    "manifest": ("Manifest",),
+    "results": ("Segment", "Segmentation"),
+    "schema": ("Spec",),
+    "segmenter": ("Segmenter",),
+    "tasks": ("TASKS", "Task", "task_prompt", "task_tokens"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,55 @@
+"""Files that are either wholly there or as they were before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+Content = bytes | str | Callable[[BinaryIO], object]
+
+
+def write_atomically(path: str | Path, content: Content) -> None:
+    """Write a file under a temporary name beside it, fsync, then rename it over `path`.
+
+    `content` is bytes, text (UTF-8) or a function that writes to an open binary file. On any failure the temporary file
+    is removed and `path` stays untouched. Missing parent folders are made. A device or a pipe, such as /dev/null, is
+    written to as it is.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with open(target, "wb") as file:
+            _write(file, content)
+        return
+    temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            _write(file, content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _write(file: BinaryIO, content: Content) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; a file system that cannot do that changes nothing else."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

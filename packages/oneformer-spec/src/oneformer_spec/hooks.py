@@ -1,0 +1,103 @@
+"""The plugin contract: every hook takes no argument and returns declarations.
+
+A `target` is "module:attribute" and is imported only when it is used, so a module that implements hooks stays light.
+Register one under the entry-point group "oneformer".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pluggy
+
+GROUP = "oneformer"
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A switch of a command, `--name`, passed to its target as the keyword of that name."""
+
+    name: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb of `oneformer`: kind `task` is called as `run(spec)`, kind `app` is a Typer app."""
+
+    name: str
+    target: str
+    summary: str
+    kind: Literal["task", "app"] = "task"
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature extractor: `build(**options) -> nn.Module` with `.channels` and `.strides`.
+
+    `options` is "module:Dataclass", the frozen dataclass of its section `model.backbone.<name>.*`.
+    """
+
+    name: str
+    target: str
+    options: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An annotation format: `open(split, labels)` returns a sequence of samples."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A score: `make(labels)` returns an object with `update`, `merge` and `compute`; named after its task."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run model files with one of `suffixes`: `open(path, device)` returns a Segmenter."""
+
+    name: str
+    target: str
+    suffixes: tuple[str, ...]
+
+
+class Hooks:
+    """All hooks of the `oneformer` group."""
+
+    @hookspec
+    def oneformer_commands(self) -> Sequence[Command]:
+        """Add verbs to the command line."""
+        return ()
+
+    @hookspec
+    def oneformer_backbones(self) -> Sequence[Backbone]:
+        """Add values of `model.backbone.type`."""
+        return ()
+
+    @hookspec
+    def oneformer_datasets(self) -> Sequence[Dataset]:
+        """Add values of `dataset.<split>.type`."""
+        return ()
+
+    @hookspec
+    def oneformer_evaluators(self) -> Sequence[Evaluator]:
+        """Add the score of a task."""
+        return ()
+
+    @hookspec
+    def oneformer_runtimes(self) -> Sequence[Runtime]:
+        """Add runtimes, chosen by a model file's suffix."""
+        return ()

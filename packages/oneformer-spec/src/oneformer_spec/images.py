@@ -1,0 +1,133 @@
+"""Image files: finding them in a folder, and decoding them to RGB the same way on every host.
+
+Pillow is imported inside the functions: this package does not depend on it, its callers do.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_spec.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # the content must be one of these, too
+WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})  # Pillow's names of 16 bit gray
+ORIENTATION = 0x0112  # EXIF tag
+
+
+def find_images(folder: Path | str) -> list[Path]:
+    """Every image file below ``folder`` by suffix (any case), sorted; hidden files and folders are left out.
+
+    Linked folders are followed, each real folder once. DataError where the folder cannot be listed.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise DataError(f"{folder}: does not exist")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is not a folder")
+    return sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def read_image(path: Path | str) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB in the orientation that EXIF asks for; alpha is dropped, of 16 bits the upper 8 stay.
+
+    DataError naming the file when it is missing, empty, truncated, no image, or too large to be one (Pillow's limit
+    against decompression bombs).
+    """
+    path = Path(path)
+    _check_file(path)
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if 0 in image.size:
+                raise ValueError(f"its size is {image.width}x{image.height}")
+            image.load()
+            pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
+    except MemoryError as error:
+        raise DataError(f"{path}: too large for this machine's memory") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image that can be read ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: refused: {_one_line(error)}") from error
+    except Exception as error:  # Pillow's decoders raise nearly every type on damaged bytes
+        raise DataError(f"{path}: damaged image: {_one_line(error)}") from error
+    return np.ascontiguousarray(pixels)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below ``folder`` that are not hidden."""
+    seen = {os.path.realpath(folder)}
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+        fresh = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders) if name[0] != "."}
+        folders[:] = [name for name, real in fresh.items() if real not in seen]
+        seen.update(fresh.values())
+        yield from (Path(parent, name) for name in files if name[0] != ".")
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"{error.filename}: {_one_line(error.strerror or error)}") from error
+
+
+def _check_file(path: Path) -> None:
+    """DataError unless ``path`` is a regular file with bytes in it (a pipe would block the reader for ever)."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: does not exist") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {_one_line(error)}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: is not a file")
+    if status.st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says; an unreadable EXIF block turns nothing."""
+    from PIL import Image
+
+    turns = (
+        None,
+        Image.Transpose.FLIP_LEFT_RIGHT,
+        Image.Transpose.ROTATE_180,
+        Image.Transpose.FLIP_TOP_BOTTOM,
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    )
+    try:
+        orientation = int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged metadata beside good pixels
+        return image
+    turn = turns[orientation - 1] if 1 <= orientation <= len(turns) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ValueError("float pixels have no fixed range; store 8 or 16 bits")
+    if image.mode in WIDE_MODES:
+        wide: NDArray[Any] = np.asarray(image)
+        return Image.fromarray((np.clip(wide, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "P":  # a palette may hold transparency, which only RGBA takes without a warning
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def _one_line(error: object) -> str:
+    """Pillow's messages may hold line breaks; an empty one becomes the error's type."""
+    return " ".join(str(error).split()) or type(error).__name__

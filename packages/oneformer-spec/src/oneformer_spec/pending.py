@@ -1,0 +1,118 @@
+"""Fields whose feature this version does not have yet: loading accepts them, the command that needs them refuses.
+
+The one table of such fields. Delete a row when its feature is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from oneformer_spec.errors import SpecError
+from oneformer_spec.reading.nested import get
+from oneformer_spec.schema.spec import Spec
+from oneformer_spec.schema.tree import leaves, plain
+
+BUILD = ("train",)
+MODEL_FILES = ("train", "evaluate", "inference", "export")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A field, or a section of fields, that waits: the commands that refuse it, and what is missing in words.
+
+    `waits` tells which values wait; without it all but the default do.
+    """
+
+    path: str
+    commands: tuple[str, ...]
+    feature: str
+    waits: Callable[[Any], bool] | None = None
+
+
+def _one_of(*values: object) -> Callable[[Any], bool]:
+    return lambda value: value in values
+
+
+PENDING: tuple[Pending, ...] = (
+    Pending("encryption_key", MODEL_FILES, "encrypted model files"),
+    *(
+        Pending(f"wandb.{name}", ("train",), "reporting to Weights & Biases")
+        for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
+    ),
+    # network
+    Pending("model.backbone.type", BUILD, "this backbone", _one_of("efficientvit", "timm", "dinat", "radio")),
+    Pending("model.backbone.pretrained_weights", BUILD, "reading backbone weights"),
+    Pending("model.sem_seg_head.pixel_decoder_name", BUILD, "this pixel decoder"),
+    Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
+    # data
+    *(
+        Pending(
+            f"dataset.{split}.type",
+            commands,
+            "this annotation format",
+            _one_of("coco_instance", "semantic_jsonl", "webdataset"),
+        )
+        for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
+    ),
+    *(
+        Pending(f"dataset.{split}.names", ("train", "evaluate"), "lists of image names")
+        for split in ("train", "val", "test")
+    ),
+    Pending("dataset.dataset_type", BUILD, "annotations in shared memory"),
+    Pending("dataset.augmentation.rotation_prob", BUILD, "rotation"),
+    Pending("dataset.augmentation.blur_prob", BUILD, "blur"),
+    Pending("dataset.augmentation.erasing_prob", BUILD, "random erasing"),
+    Pending("dataset.cutmix_prob", BUILD, "cutmix"),
+    # training
+    Pending("train.num_gpus", BUILD, "training on several devices"),
+    Pending("train.num_nodes", BUILD, "training on several machines"),
+    Pending("train.distributed_strategy", BUILD, "sharded training"),
+    Pending("train.precision", BUILD, "fp16", _one_of("fp16")),
+    Pending("train.optim.lr_scheduler", BUILD, "AutoReduce", _one_of("AutoReduce")),
+    Pending("train.optim.lr_patience", BUILD, "AutoReduce"),
+    Pending("train.optim.monitor_name", BUILD, "AutoReduce"),
+    Pending("train.cudnn.deterministic", BUILD, "choosing other cuDNN algorithms"),
+    Pending("train.verbose", BUILD, "a longer log"),
+    Pending("train.pretrained_model_path", BUILD, "starting from a model"),
+    Pending("train.reinit_heads", BUILD, "starting from a model"),
+    Pending("train.freeze", BUILD, "freezing modules", bool),
+    Pending("train.is_dry_run", BUILD, "the dry run"),
+    Pending("train.val_check_interval", BUILD, "validation within an epoch"),
+    Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
+    # deployment
+    Pending("evaluate.trt_engine", ("evaluate",), "TensorRT"),
+    Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
+    Pending("evaluate.num_nodes", ("evaluate",), "evaluation on several machines"),
+    Pending("inference.trt_engine", ("inference",), "TensorRT"),
+    Pending("inference.num_gpus", ("inference",), "inference on several devices"),
+    Pending("inference.num_nodes", ("inference",), "inference on several machines"),
+    Pending("export.opset_version", ("export",), "opsets other than 16 to 20", lambda opset: not 16 <= opset <= 20),
+    Pending("export.dynamic_size", ("export",), "an open height and width"),
+    Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
+)
+
+
+def check_available(spec: Spec, command: str) -> None:
+    """Refuse what this version does not have yet; only what differs from its default can be refused.
+
+    Raises:
+        SpecError: The spec asks for a feature that is not there yet; every such field is named.
+    """
+    problems = [
+        f"{path}: {row.feature}: not available yet in this version"
+        for row in PENDING
+        if command in row.commands
+        for path, value, default in _fields(spec, row.path)
+        if (row.waits(value) if row.waits else value != default)
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def _fields(spec: Spec, path: str) -> list[tuple[str, Any, Any]]:
+    """Return path, value and default of a field, or of every field of a section."""
+    data = plain(spec)
+    chosen = [leaf for leaf in leaves().values() if leaf.path == path or leaf.path.startswith(f"{path}.")]
+    return [(leaf.path, get(data, leaf.path), leaf.default) for leaf in chosen]

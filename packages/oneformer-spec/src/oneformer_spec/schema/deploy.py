@@ -1,0 +1,74 @@
+"""Sections `gen_trt_engine` and `quantize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oneformer_spec.schema.option import option, section
+
+
+@dataclass(frozen=True)
+class TensorRt:
+    """Settings of TensorRT's builder."""
+
+    workspace_size: int = option(1024, minimum=1, help="Memory in MiB that the builder may use.")
+    min_batch_size: int = option(1, minimum=1, help="Smallest batch that the engine takes.")
+    opt_batch_size: int = option(1, minimum=1, help="Batch that the engine is tuned for.")
+    max_batch_size: int = option(1, minimum=1, help="Largest batch that the engine takes.")
+    layers_precision: tuple[str, ...] | None = option(
+        (), help="Layers with a number format of their own, layer:format."
+    )
+    data_type: str = option(
+        "fp16", choices=("fp32", "fp16", "bf16", "int8", "fp8"), help="Number format of the engine.", common=True
+    )
+
+
+@dataclass(frozen=True)
+class GenTrtEngineSection:
+    """From ONNX to a TensorRT engine."""
+
+    results_dir: str | None = option(None, help="Folder of the results; null is <results_dir>/gen_trt_engine.")
+    gpu_id: int = option(0, minimum=0, help="Device that the engine is built for.")
+    onnx_file: str = option("", help="ONNX file to build from.", common=True)
+    trt_engine: str = option("", help="Engine file to write.", common=True)
+    timing_cache: str | None = option(None, help="File that keeps measured kernel times between builds.")
+    batch_size: int = option(1, minimum=1, also=(-1,), help="Images per batch of calibration.")
+    verbose: bool = option(False, help="Log more.")
+    tensorrt: TensorRt = section(TensorRt, help="Settings of the builder.")
+
+
+@dataclass(frozen=True)
+class QuantizeSection:
+    """To a model of smaller numbers."""
+
+    backend: str | None = option(
+        "onnxruntime",
+        choices=("onnxruntime", "torchao"),
+        replaced={"modelopt.onnx": "its equivalent is onnxruntime", "modelopt.pytorch": "its equivalent is torchao"},
+        help="Library that quantizes.",
+        common=True,
+    )
+    mode: str | None = option(
+        "weight_only_ptq",
+        choices=("static_ptq", "weight_only_ptq"),
+        help="What becomes small: weights and activations, or weights alone.",
+        common=True,
+    )
+    algorithm: str | None = option(
+        "minmax",
+        choices=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
+        help="How the ranges of values are found.",
+    )
+    layers: tuple[Mapping[str, Any], ...] = option((), help="Settings of single layers, one mapping each.")
+    skip_names: tuple[str, ...] | None = option((), help="Layers that stay as they are.")
+    model_path: str | None = option("", help="Model file to quantize.", common=True)
+    results_dir: str | None = option("", help="Folder of the results; empty is <results_dir>/quantize.")
+    backend_kwargs: Mapping[str, Any] | None = option({}, help="Further options of the library.")
+    device: str | None = option(
+        None,
+        pattern=r"(cuda|cpu|trt|cuda:[0-9]+)",
+        help="Device to quantize on; null is cuda where there is one, else cpu.",
+    )
+    max_metric_drop: float = option(0.01, minimum=0, help="Loss of the metric (0..1) that the INT8 search may cost.")

@@ -1,0 +1,38 @@
+"""The whole spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from oneformer_spec.schema.dataset import DatasetSection
+from oneformer_spec.schema.deploy import GenTrtEngineSection, QuantizeSection
+from oneformer_spec.schema.model import ModelSection
+from oneformer_spec.schema.option import NOT_AN_OPTION, option, section
+from oneformer_spec.schema.tasks import EvaluateSection, ExportSection, InferenceSection
+from oneformer_spec.schema.train import TrainSection
+from oneformer_spec.schema.wandb import Wandb
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One spec drives every task. `notes` say what was read otherwise than written; they are no part of the spec."""
+
+    model_name: str | None = option(None, help="Free text that the manifest records.", common=True)
+    encryption_key: str | None = option(
+        None,
+        secret=True,
+        help="Key that encrypts every checkpoint and exported file; ONEFORMER_ENCRYPTION_KEY is the safer place.",
+    )
+    results_dir: str | None = option(
+        "/results", help="Root of all outputs; a task writes to <results_dir>/<task>.", common=True
+    )
+    wandb: Wandb = section(Wandb, help="Reporting to Weights & Biases.")
+    model: ModelSection = section(ModelSection, help="The network.")
+    dataset: DatasetSection = section(DatasetSection, help="The data.")
+    train: TrainSection = section(TrainSection, help="Training.")
+    evaluate: EvaluateSection = section(EvaluateSection, help="Scores on a data set.")
+    inference: InferenceSection = section(InferenceSection, help="Segments of new images.")
+    export: ExportSection = section(ExportSection, help="Export to ONNX.")
+    gen_trt_engine: GenTrtEngineSection = section(GenTrtEngineSection, help="TensorRT engines.")
+    quantize: QuantizeSection = section(QuantizeSection, help="Quantization.")
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata=NOT_AN_OPTION)

@@ -1,0 +1,141 @@
+"""Section `train`: the optimiser, its schedule, devices and checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oneformer_spec.schema.option import option, section
+
+
+@dataclass(frozen=True)
+class Cudnn:
+    """Switches of NVIDIA's cuDNN."""
+
+    benchmark: bool = option(False, help="Measure convolution algorithms and take the fastest.")
+    deterministic: bool = option(True, help="Use only convolution algorithms that give the same result every time.")
+
+
+@dataclass(frozen=True)
+class Checkpointer:
+    """Which checkpoints stay."""
+
+    enable_topk: bool = option(False, help="Keep the best checkpoints by a metric as well.")
+    replace_periodic: bool = option(False, help="Keep the best checkpoints instead of the periodic ones.")
+    monitor: str | None = option(None, help="Metric that ranks checkpoints.")
+    mode: str | None = option(None, choices=("min", "max"), help="Whether a small or a large metric is good.")
+    save_top_k: int = option(1, minimum=1, help="Number of best checkpoints that stay.")
+    filename: str = option("model_best_{epoch:03d}", help="Name of a best checkpoint, without its suffix.")
+    dirpath: str | None = option(None, help="Folder of the best checkpoints; null is the task's results folder.")
+    auto_insert_metric_name: bool = option(False, help="Write the names of metrics into file names.")
+    keep_last: int | None = option(None, minimum=1, help="Number of periodic checkpoints that stay; null keeps all.")
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The optimiser and the course of its learning rate."""
+
+    type: str = option("AdamW", choices=("AdamW", "SGD"), help="Optimiser.")
+    lr: float = option(2e-4, above=0, help="Learning rate of everything but the backbone.", common=True)
+    backbone_multiplier: float = option(
+        0.1, above=0, maximum=1, help="Factor on the learning rate of the backbone.", common=True
+    )
+    momentum: float = option(0.9, minimum=0, maximum=1, help="Momentum of SGD, beta1 of AdamW.")
+    weight_decay: float = option(1e-4, minimum=0, help="Weight decay.", common=True)
+    lr_scheduler: str = option(
+        "MultiStep",
+        choices=("MultiStep", "StepLR", "WarmupPoly", "AutoReduce", "Cosine", "constant"),
+        help="Course of the learning rate.",
+        common=True,
+    )
+    milestones: tuple[int, ...] = option(
+        (11,), minimum=1, ascending=True, help="Epochs after which MultiStep multiplies the rate by gamma.", common=True
+    )
+    steps: tuple[int, ...] | None = option(
+        None, minimum=1, ascending=True, help="Milestones in optimiser steps, in place of milestones."
+    )
+    gamma: float = option(0.1, above=0, help="Factor on the learning rate at a milestone.")
+    lr_step_size: int = option(11, minimum=1, help="Epochs between two steps of StepLR.")
+    lr_patience: int = option(2, minimum=1, help="Validations without improvement before AutoReduce acts.")
+    monitor_name: str = option("val_loss", choices=("val_loss", "train_loss"), help="Loss that AutoReduce watches.")
+    warmup_iters: int | None = option(
+        None,
+        minimum=0,
+        help="Optimiser steps of the warm-up; null is min(1000, a tenth of the run) for WarmupPoly and Cosine, else 0.",
+        common=True,
+    )
+    warmup_factor: float = option(0.001, minimum=0, maximum=1, help="Factor that the warm-up starts from.")
+    max_iter: int | None = option(
+        None, minimum=1, help="Optimiser steps until the schedule ends; null is the whole run."
+    )
+
+
+@dataclass(frozen=True)
+class TrainSection:
+    """Everything that training needs beside data and network."""
+
+    num_gpus: int = option(1, minimum=1, maximum=1024, help="Devices per node; gpu_ids may imply more.", common=True)
+    gpu_ids: tuple[int, ...] = option((0,), minimum=0, distinct=True, min_length=1, help="Devices to use on each node.")
+    num_nodes: int = option(1, minimum=1, help="Machines that train together.")
+    seed: int = option(1234, minimum=0, maximum=2**32 - 1, help="Seed of everything random.", common=True)
+    cudnn: Cudnn = section(Cudnn, help="Switches of cuDNN.")
+    num_epochs: int = option(10, minimum=1, help="Passes over the training data.", common=True)
+    iters_per_epoch: int | None = option(
+        None, minimum=1, help="Optimiser steps per epoch; null follows from the length of the data.", common=True
+    )
+    accumulate_grad_batches: int = option(1, minimum=1, help="Batches whose gradients make one optimiser step.")
+    checkpoint_interval: int = option(
+        1, minimum=1, help="Checkpoints are written every so many epochs or steps.", common=True
+    )
+    checkpoint_interval_unit: str = option("epoch", choices=("epoch", "step"), help="Unit of checkpoint_interval.")
+    validation_interval: int = option(1, minimum=1, help="Epochs from one validation to the next.", common=True)
+    val_check_interval: float = option(
+        1.0, above=0, help="Part of an epoch, or steps when above 1, from one validation to the next within it."
+    )
+    resume_training_checkpoint_path: str | None = option(
+        None, help="Checkpoint to continue from; null continues from the latest in the results folder."
+    )
+    results_dir: str | None = option(None, help="Folder of the run; null is <results_dir>/train.")
+    pretrained_model_path: str | None = option(
+        None,
+        help="Checkpoint whose weights training starts from: ours, TAO's, SHI-Labs' or Hugging Face's.",
+        common=True,
+    )
+    reinit_heads: bool = option(
+        False, help="Start heads anew whose number of classes differs from the pretrained model's."
+    )
+    freeze: tuple[str, ...] | None = option((), help="Module paths, or prefixes, that are not trained.")
+    checkpointer: Checkpointer = section(Checkpointer, help="Which checkpoints stay.")
+    optim: Optim = section(Optim, help="Optimiser and schedule.")
+    clip_grad_type: str = option(
+        "full",
+        choices=("full", "value", "none"),
+        spellings={"full_model": "full"},
+        help="What is clipped: the norm over all gradients, each value, or nothing.",
+    )
+    clip_grad_norm: float = option(0.1, minimum=0, help="Limit of clipping; 0 clips nothing.", common=True)
+    clip_grad_norm_type: float | str = option(
+        2.0, above=0, choices=("inf",), help="Order of the norm that is clipped, a number or inf."
+    )
+    precision: str = option(
+        "fp32",
+        choices=("fp32", "fp16", "bf16"),
+        spellings={
+            "32": "fp32",
+            "32-true": "fp32",
+            "16": "fp16",
+            "16-mixed": "fp16",
+            "bf16-mixed": "bf16",
+        },
+        help="Number format of the forward pass; weights stay in 32 bit.",
+        common=True,
+    )
+    activation_checkpoint: bool = option(
+        True, help="Recompute activations in the backward pass to save memory.", common=True
+    )
+    distributed_strategy: str = option(
+        "ddp",
+        choices=("ddp", "ddp_sharded", "fsdp"),
+        help="What devices share: ddp nothing, ddp_sharded optimiser state and gradients, fsdp the weights as well.",
+    )
+    is_dry_run: bool = option(False, help="Run one step of training and validation, then stop.")
+    verbose: bool = option(False, help="Log more.")
