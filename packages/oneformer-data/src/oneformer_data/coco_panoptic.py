@@ -1,0 +1,121 @@
+"""COCO panoptic annotations: one JSON file, one folder of pictures, one folder of PNG id maps.
+
+The JSON is parsed once, when a data set is opened; what it gets wrong and which files are missing is found then.
+Pictures and PNGs are decoded when a sample is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from oneformer_data.documents import listed, read_json
+from oneformer_data.folders import Folder
+from oneformer_data.id_png import read_ids
+from oneformer_data.panoptic_check import json_problems, pixel_problems, size_problems
+from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_data.sources import Source
+from oneformer_spec.errors import DataError
+from oneformer_spec.images import read_image
+from oneformer_spec.labels import Labels
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One annotated picture as the JSON states it: file names and segments, no pixels."""
+
+    image_id: int | str
+    image: str
+    panoptic: str
+    segments: tuple[SegmentInfo, ...]
+
+
+class CocoPanoptic(Sequence[Sample]):
+    """The samples of one COCO panoptic data set in the order of its annotations; `source` names them in errors."""
+
+    def __init__(self, records: Sequence[Record], *, source: str, images: Folder, panoptic: Folder) -> None:
+        self._records = records
+        self._source = source
+        self._images = images
+        self._panoptic = panoptic
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> CocoPanoptic: ...
+    def __getitem__(self, index: int | slice) -> Sample | CocoPanoptic:
+        if isinstance(index, slice):
+            records = self._records[index]
+            return CocoPanoptic(records, source=self._source, images=self._images, panoptic=self._panoptic)
+        record = self._records[index]
+        item = f"(image {record.image_id} of {self._source})"
+        png = self._panoptic.path(record.panoptic)
+        try:
+            image, ids = read_image(self._images.path(record.image)), read_ids(png)
+        except DataError as error:
+            raise DataError(f"{error} {item}") from error
+        for problem in (*size_problems(ids, image.shape[:2]), *pixel_problems(ids, record.segments)):
+            raise DataError(f"{png}: {problem} {item}")
+        return Sample(record.image, record.image_id, image, ids[None], record.segments)
+
+
+def open_panoptic(source: Source, labels: Labels) -> CocoPanoptic:
+    """Open a data set of type `coco_panoptic`.
+
+    Raises:
+        SpecError: A folder is not set.
+        DataError: The annotations are wrong, or a file that they name is missing.
+    """
+    images = Folder(source.required("images"), allow_outside=source.allow_outside_root)
+    panoptic = Folder(source.required("panoptic"), allow_outside=source.allow_outside_root)
+    records = read_records(source.annotations, labels)
+    for record in records:
+        for problem in file_problems(record, images=images, panoptic=panoptic):
+            raise DataError(f"{problem} (image {record.image_id} of {source.annotations})")
+    return CocoPanoptic(records, source=source.annotations, images=images, panoptic=panoptic)
+
+
+def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
+    """Return the annotated pictures of a COCO panoptic JSON.
+
+    Raises:
+        DataError: The first inconsistency; the message begins with the file and names image and segment.
+    """
+    document = read_json(path)
+    images, annotations = listed(document, "images", path), listed(document, "annotations", path)
+    for problem in json_problems(images, annotations, labels):
+        raise DataError(f"{path}: {problem}")
+    if not annotations:
+        raise DataError(f"{path}: has no annotations")
+    if len(images) > len(annotations):
+        bare = len(images) - len(annotations)
+        logger.warning("%s: %d of %d images have no annotation and are left out", path, bare, len(images))
+    names = {row["id"]: row["file_name"] for row in images}
+    return tuple(
+        Record(row["image_id"], names[row["image_id"]], row["file_name"], segments(row["segments_info"], labels))
+        for row in annotations
+    )
+
+
+def segments(rows: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[SegmentInfo, ...]:
+    """Return the segments of one annotation, whose rows must have no problems."""
+    found = []
+    for row in rows:
+        index = labels.indices[row["category_id"]]
+        found.append(SegmentInfo(row["id"], index, labels[index].isthing, bool(row.get("iscrowd", 0))))
+    return tuple(found)
+
+
+def file_problems(record: Record, *, images: Folder, panoptic: Folder) -> Iterator[str]:
+    """Yield which of the two files of a record are missing or leave their folder."""
+    for folder, name in ((images, record.image), (panoptic, record.panoptic)):
+        problem = folder.problem(name)
+        if problem is not None:
+            yield problem

@@ -1,0 +1,89 @@
+"""The loop that scores any model: one forward pass per image and task, each with its own task token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, Self
+
+from numpy import uint8
+from numpy.typing import NDArray
+
+from oneformer_data.sample import Sample
+from oneformer_spec.labels import Labels
+from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.results import Segmentation
+from oneformer_spec.tasks import Task
+
+Predict = Callable[[Sequence[NDArray[uint8]], Task], Sequence[Segmentation]]
+"""Pictures (H, W, 3) and a task in; one segmentation per picture at its own size out, instances with all scores."""
+
+
+class Evaluator(Protocol):
+    """A score that counts images, joins shards, and gives numbers."""
+
+    def update(self, sample: Sample, segmentation: Segmentation) -> None:
+        """Add one image."""
+
+    def merge(self, other: Self) -> None:
+        """Add the images of another shard."""
+
+    def compute(self) -> dict[str, Any]:
+        """Return the numbers of all images so far."""
+
+
+class Evaluation:
+    """The evaluators of some tasks side by side; it can be sent between processes and merged."""
+
+    def __init__(self, tasks: Sequence[Task], labels: Labels) -> None:
+        declared = registry().evaluators
+        self.evaluators: dict[Task, Evaluator] = {task: resolve(declared[task].target)(labels) for task in tasks}
+
+    def update(self, samples: Sequence[Sample], predict: Predict) -> None:
+        """Predict and count some images; they are read once, whatever the number of tasks."""
+        images = [sample.image for sample in samples]
+        for task, evaluator in self.evaluators.items():
+            for sample, segmentation in zip(samples, predict(images, task), strict=True):
+                evaluator.update(sample, segmentation)
+
+    def merge(self, other: Evaluation) -> None:
+        """Add the images of another shard."""
+        for task, evaluator in self.evaluators.items():
+            evaluator.merge(other.evaluators[task])
+
+    def compute(self) -> dict[str, Any]:
+        """Return the numbers of all tasks in one dictionary."""
+        return {name: value for evaluator in self.evaluators.values() for name, value in evaluator.compute().items()}
+
+
+def evaluate_samples(
+    samples: Sequence[Sample],
+    predict: Predict,
+    tasks: Sequence[Task],
+    labels: Labels,
+    *,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a model on labelled images; `progress` is told the images done and the images in all."""
+    evaluation = Evaluation(tasks, labels)
+    done = 0
+    for batch in batches(samples, batch_size):
+        evaluation.update(batch, predict)
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(samples))
+    return evaluation.compute()
+
+
+def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[Sample]]:
+    """Yield the samples in groups of one image size; few are held back, so the order hardly changes."""
+    waiting: dict[tuple[int, int], list[Sample]] = {}
+    for index in range(len(samples)):
+        sample = samples[index]
+        group = waiting.setdefault(sample.size, [])
+        group.append(sample)
+        if len(group) == batch_size:
+            yield waiting.pop(sample.size)
+        elif sum(map(len, waiting.values())) >= 4 * batch_size:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()

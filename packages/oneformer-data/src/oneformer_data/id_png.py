@@ -1,0 +1,60 @@
+"""PNG files that hold numbers: segment ids (R + 256 G + 65536 B, 0 = void) and class values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from oneformer_spec.errors import DataError
+
+MAX_ID = 256**3 - 1
+
+
+def read_ids(path: str | Path) -> NDArray[np.int32]:
+    """Return the ids of a panoptic PNG, int32 (H, W).
+
+    Colours count in palette files, too; in gray files of 8 or 16 bits the value is the id.
+
+    Raises:
+        DataError: The file is missing, damaged or no PNG.
+    """
+    picture = _opened(path)
+    if picture.mode in ("1", "L") or picture.mode.startswith("I"):
+        return np.asarray(picture).astype(np.int32)
+    packed = np.asarray(picture.convert("RGBA"))  # (H, W, 4), read below as one little-endian number per pixel
+    ids: NDArray[np.int32] = packed.view("<i4")[..., 0] & MAX_ID
+    return ids
+
+
+def write_ids(path: str | Path, ids: NDArray[np.integer]) -> None:
+    """Write ids (H, W), 0..2^24-1, as a panoptic PNG."""
+    channels = np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
+    Image.fromarray(channels).save(path, format="PNG")
+
+
+def read_classes(path: str | Path) -> NDArray[np.int32]:
+    """Return the values of a gray (8 or 16 bit) or palette PNG, int32 (H, W); a palette's colours do not count.
+
+    Raises:
+        DataError: The file is missing, damaged, or has colours instead of values.
+    """
+    picture = _opened(path)
+    if picture.mode not in ("1", "L", "P") and not picture.mode.startswith("I"):
+        raise DataError(f"{path}: has pixels of the kind {picture.mode}; class values need a gray or palette PNG")
+    return np.asarray(picture).astype(np.int32)
+
+
+def _opened(path: str | Path) -> Image.Image:
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise DataError(f"{path}: does not exist") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not a PNG file") from None
+    except Exception as error:  # Pillow raises nearly every type on damaged bytes
+        raise DataError(f"{path}: damaged PNG: {' '.join(str(error).split()) or type(error).__name__}") from None

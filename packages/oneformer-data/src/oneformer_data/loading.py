@@ -1,0 +1,98 @@
+"""Open the data that a spec names, through the readers that plugins declare."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import overload
+
+from oneformer_data.sample import Sample
+from oneformer_data.sources import Source, source_type, sources
+from oneformer_spec.errors import SpecError
+from oneformer_spec.labels import Labels
+from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.schema import DatasetSection, Spec
+
+
+class Concatenation(Sequence[Sample]):
+    """Several data sets one after the other; sample names begin with the number of their data set."""
+
+    def __init__(self, parts: Sequence[Sequence[Sample]]) -> None:
+        self._parts = parts
+        self._ends = list(accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(len(self))[index]]
+        position = range(len(self))[index]  # raises IndexError past the end, counts negative ones from it
+        part = bisect_right(self._ends, position)
+        sample = self._parts[part][position - self._ends[part] + len(self._parts[part])]
+        return replace(sample, name=f"{part}/{sample.name}")
+
+
+def read_labels(spec: Spec) -> Labels:
+    """Return the classes of `dataset.label_map` in the order of the network's outputs.
+
+    Raises:
+        SpecError: It is not set, or its size disagrees with `model.sem_seg_head.num_classes`.
+        DataError: The file is wrong.
+    """
+    labels = read_label_map(spec.dataset)
+    expected = spec.model.sem_seg_head.num_classes
+    if len(labels) != expected:
+        raise SpecError(
+            f"model.sem_seg_head.num_classes: is {expected}, but {spec.dataset.label_map} has {len(labels)} categories"
+        )
+    return labels
+
+
+def read_label_map(dataset: DatasetSection) -> Labels:
+    """Return the classes of `dataset.label_map`; without `contiguous_id` the class index is the category id - 1."""
+    if not dataset.label_map:
+        raise SpecError("dataset.label_map: is not set")
+    labels = Labels.read(dataset.label_map)
+    if dataset.contiguous_id:
+        return labels
+    ordered = sorted(labels, key=lambda label: label.id)
+    if [label.id for label in ordered] != [*range(1, len(labels) + 1)]:
+        raise SpecError(
+            f"dataset.contiguous_id: false needs the category ids 1..{len(labels)} in {dataset.label_map}, "
+            f"which has {_shortened([label.id for label in ordered])}"
+        )
+    return Labels(tuple(ordered))
+
+
+def open_split(dataset: DatasetSection, split_name: str, labels: Labels) -> Sequence[Sample]:
+    """Open `dataset.<split_name>`; several data sets become one sequence.
+
+    Raises:
+        SpecError: The split names no data, or no reader reads it.
+        DataError: Annotations are wrong or files are missing.
+    """
+    parts = [open_source(source, labels) for source in sources(dataset, split_name)]
+    return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def open_source(source: Source, labels: Labels) -> Sequence[Sample]:
+    """Open one data set with the reader of its type."""
+    kind = source_type(source)
+    readers = registry().datasets
+    if kind not in readers:
+        raise SpecError(
+            f"{source.section}.type: {kind!r} has no reader here; installed: {', '.join(readers) or 'none'}"
+        )
+    samples: Sequence[Sample] = resolve(readers[kind].target)(source, labels)
+    return samples
+
+
+def _shortened(numbers: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in numbers[:8]) + (", …" if len(numbers) > 8 else "")

@@ -1,0 +1,150 @@
+"""From samples to training examples: augment, draw a task, make its targets and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_data import transforms
+from oneformer_data.loading import open_split, read_labels
+from oneformer_data.prompts import texts
+from oneformer_data.sample import Sample
+from oneformer_data.targets import targets
+from oneformer_data.tokenizer import tokenize
+from oneformer_data.transforms import Transform
+from oneformer_spec.frame import Size, normalise
+from oneformer_spec.labels import Labels
+from oneformer_spec.schema import DatasetSection, Spec
+from oneformer_spec.tasks import TASKS, Task, task_tokens
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training input: N targets, T texts of which U differ, tokens of length L.
+
+    `image` float32 (3, H, W), normalised; `task_tokens` float32 (L,); `labels` int64 (N,); `masks` bool (N, H, W);
+    `text_tokens` int64 (U, L); `text_index` int64 (T,) into them.
+    """
+
+    name: str
+    task: Task
+    image: NDArray[np.float32]
+    task_tokens: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    text_tokens: NDArray[np.int64]
+    text_index: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How an example is written: normalisation, the size to pad to (None: no padding), number and length of texts."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    padded: Size | None
+    num_texts: int
+    text_length: int
+    task_length: int
+
+
+class TrainingPipeline:
+    """Training examples by index; everything random comes from the generator that the caller gives."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        labels: Labels,
+        *,
+        augment: Sequence[Transform],
+        task_probabilities: Mapping[Task, float],
+        format: Format,
+    ) -> None:
+        self._samples = samples
+        self._labels = labels
+        self._augment = tuple(augment)
+        self._tasks = tuple(task for task in TASKS if task_probabilities.get(task, 0) > 0)
+        weights = np.array([task_probabilities[task] for task in self._tasks])
+        self._probabilities = weights / weights.sum()
+        self._format = format
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def example(self, index: int, rng: np.random.Generator) -> Example:
+        """Return one example; the same index and generator state give the same one."""
+        task = self._tasks[rng.choice(len(self._tasks), p=self._probabilities)]
+        sample = self._samples[index]
+        for step in self._augment:
+            sample = step(sample, rng)
+        found, written = targets(sample, task), self._format
+        sentences = texts(task, [self._labels[index].name for index in found.labels], written.num_texts)
+        unique = {sentence: position for position, sentence in enumerate(dict.fromkeys(sentences))}
+        return Example(
+            name=sample.name,
+            task=task,
+            image=_padded(normalise(sample.image, written.mean, written.std), written.padded),
+            task_tokens=task_tokens(task, length=written.task_length)[0],
+            labels=found.labels,
+            masks=_padded(found.masks, written.padded),
+            text_tokens=np.array([tokenize(sentence, written.text_length) for sentence in unique], dtype=np.int64),
+            text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
+        )
+
+
+def from_spec(spec: Spec) -> TrainingPipeline:
+    """Open `dataset.train` and return the pipeline that the spec describes.
+
+    Raises:
+        SpecError: A path is not set, or the number of classes disagrees with the label map.
+        DataError: Annotations are wrong or files are missing.
+    """
+    dataset, head = spec.dataset, spec.model.one_former
+    labels = read_labels(spec)
+    crop = _crop_size(dataset)
+    return TrainingPipeline(
+        open_split(dataset, "train", labels),
+        labels,
+        augment=augmentations(dataset),
+        task_probabilities={Task(name): value for name, value in dataset.task_prob_train.items()},
+        format=Format(
+            mean=tuple(dataset.pixel_mean),
+            std=tuple(dataset.pixel_std),
+            padded=crop if dataset.augmentation.fixed_padding else None,
+            num_texts=head.num_object_queries - spec.model.text_encoder.n_ctx,
+            text_length=dataset.max_seq_len,
+            task_length=dataset.task_seq_len,
+        ),
+    )
+
+
+def augmentations(dataset: DatasetSection) -> list[Transform]:
+    """Return the augmentations of a spec in the order in which they act; colours are changed on the small crop."""
+    wanted = dataset.augmentation
+    crop = _crop_size(dataset)
+    lsj = partial(transforms.large_scale_jitter, crop=crop, min_scale=dataset.min_scale, max_scale=dataset.max_scale)
+    edge = partial(transforms.shortest_edge, crop=crop, sizes=wanted.train_min_size, longest=wanted.train_max_size)
+    return [
+        lsj if wanted.resize == "lsj" else edge,
+        partial(transforms.flip, probability=wanted.flip_prob),
+        partial(transforms.color, probability=wanted.color_prob),
+    ]
+
+
+def _crop_size(dataset: DatasetSection) -> Size:
+    height, width = dataset.augmentation.train_crop_size
+    return height, width
+
+
+def _padded(planes: NDArray[Any], size: Size | None) -> NDArray[Any]:
+    """Pad the last two axes right and bottom with zeros: the mean colour, or no mask."""
+    if size is None or planes.shape[-2:] == size:
+        return planes
+    canvas = np.zeros((*planes.shape[:-2], *size), dtype=planes.dtype)
+    canvas[..., : planes.shape[-2], : planes.shape[-1]] = planes
+    return canvas

@@ -1,0 +1,68 @@
+"""CLIP's byte-pair tokens of a text, equal to OpenAI's.
+
+The 49,408 ids are: 256 byte symbols, the same 256 at the end of a word, one per merge, and the two markers.
+"""
+
+from __future__ import annotations
+
+import gzip
+import html
+from functools import cache
+from importlib.resources import files
+
+import ftfy
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+
+from oneformer_spec.tasks import CONTEXT_LENGTH
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"""
+
+
+@cache
+def tokenize(text: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
+    """Return `length` token ids: the start marker, the text, the end marker, zeros.
+
+    A text that is too long is cut, and the end marker stays.
+    """
+    encoder = tokenizer()
+    end = encoder.get_vocab_size() - 1
+    ids = [end - 1, *encoder.encode(clean(text)).ids[: length - 2], end]
+    return (*ids, *[0] * (length - len(ids)))
+
+
+def clean(text: str) -> str:
+    """Return the text with broken encodings mended, HTML entities resolved twice, single spaces, in lower case."""
+    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(mended.split()).lower()
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    """Return the byte-pair encoder, built once from the vocabulary that ships with the package."""
+    merges = _merges()
+    symbols = [*_byte_symbols(), *(symbol + "</w>" for symbol in _byte_symbols())]
+    tokens = [*symbols, *("".join(pair) for pair in merges), START, END]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    encoder = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>"))
+    encoder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    encoder.add_special_tokens([AddedToken(marker, special=True) for marker in (START, END)])
+    return encoder
+
+
+def _merges() -> list[tuple[str, str]]:
+    packed = (files("oneformer_data") / "vocabulary" / "clip_merges.txt.gz").read_bytes()
+    lines = gzip.decompress(packed).decode("utf-8").splitlines()
+    return [(left, right) for left, right in (line.split(" ") for line in lines)]
+
+
+def _byte_symbols() -> list[str]:
+    """Return the printable stand-ins of the 256 bytes in CLIP's order: the bytes that print come first."""
+    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = len(set(range(256)) - set(printing))
+    return [chr(byte) for byte in printing] + [chr(256 + number) for number in range(hidden)]

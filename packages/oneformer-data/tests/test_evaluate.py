@@ -1,0 +1,239 @@
+"""The command `evaluate` with a model that sees by colour, so that every score is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from oneformer_data import evaluate
+from oneformer_data.evaluation import batches, evaluate_samples
+from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
+from oneformer_spec.frame import FitInto
+from oneformer_spec.hooks import Runtime
+from oneformer_spec.manifest import Manifest
+from oneformer_spec.plugins import registry
+from oneformer_spec.schema import DatasetSection, Spec, Split
+from oneformer_spec.segmenter import Segmenter
+from oneformer_spec.tasks import TASKS, Task
+
+MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+
+
+def colour_model(calls: list[tuple[int, float]]):
+    """A `run` with three queries: red pixels of the left half, of the right half, and all others."""
+
+    def run(image, task_tokens):
+        calls.append((len(image), float(task_tokens[0, 4])))
+        red = image[:, 0] > 130  # (B, H, W)
+        left = np.arange(image.shape[3]) < 14
+        masks = np.stack([red & left, red & ~left, ~red], axis=1) * 40.0 - 20.0
+        classes = np.full((len(image), 3, 3), -20.0, dtype=np.float32)
+        for query, index in enumerate((0, 0, 1)):
+            classes[:, query, index] = 20.0
+        return classes, masks.astype(np.float32)
+
+    return run
+
+
+@pytest.fixture
+def calls() -> list[tuple[int, float]]:
+    return []
+
+
+@pytest.fixture
+def segmenter(labels, calls) -> Segmenter:
+    manifest = Manifest(labels=labels, model={}, mean=MEAN, std=STD, size=FitInto(24, 32), divisibility=8)
+    return Segmenter(colour_model(calls), manifest)
+
+
+@pytest.fixture
+def easy(folder):
+    """The data set without its second picture, whose crowd and void the colours do not tell."""
+    for rows in folder.document.values():
+        del rows[1]
+    folder.save()
+    return folder
+
+
+@pytest.fixture
+def spec(easy, tmp_path, segmenter, monkeypatch) -> Spec:
+    """A spec that evaluates `model.fake`, whose runtime is the colour model."""
+    opened = replace(registry(), runtimes={"fake": Runtime("fake", "fake:open", (".fake",))})
+    monkeypatch.setattr(evaluate, "registry", lambda: opened)
+    monkeypatch.setattr(evaluate, "resolve", lambda target: lambda path, device: segmenter)
+    split = Split(images=f"{easy.root}/images", annotations=f"{easy.json}", panoptic=f"{easy.root}/panoptic")
+    dataset = DatasetSection(test=split, image_size=(32, 24))
+    section = replace(Spec().evaluate, checkpoint="model.fake")
+    return replace(Spec(), dataset=dataset, evaluate=section, results_dir=f"{tmp_path / 'results'}")
+
+
+def metrics(spec: Spec) -> dict:
+    with open(f"{spec.results_dir}/evaluate/metrics.json") as file:
+        return json.load(file)
+
+
+def test_all_tasks_are_scored_in_one_run(spec, calls, capsys):
+    assert spec.dataset.label_map == ""  # the classes come with the model
+    evaluate.run(spec)
+    found = metrics(spec)
+    assert found["PQ"]["all"] == {"pq": 1.0, "sq": 1.0, "rq": 1.0, "n": 2}
+    assert found["PQ"]["per_class"].keys() == {"3", "7"}
+    assert found["AP"]["AP"] == pytest.approx(1.0)
+    assert found["mIoU"] == 1.0
+    assert found["IoU_per_class"] == [1.0, 1.0]
+    assert found["data"] == {"images": 1, "checkpoint": "model.fake"}
+    assert calls == [(1, 29119.0), (1, 34572.0), (1, 1072.0)]  # one pass per task, each with its own token
+    output = capsys.readouterr()
+    assert "100.00" in output.out
+    assert "square" in output.out
+    assert output.out.endswith("results/evaluate/metrics.json\n")
+    assert "evaluate: 1/1 images" in output.err
+
+
+@pytest.mark.parametrize(("task", "keys"), [("semantic", {"mIoU"}), ("instance", {"AP"}), ("panoptic", {"PQ"})])
+def test_one_task_can_be_scored_alone(spec, calls, task, keys):
+    evaluate.run(replace(spec, evaluate=replace(spec.evaluate, task=task)))
+    assert metrics(spec).keys() & {"mIoU", "AP", "PQ"} == keys
+    assert len(calls) == 1
+
+
+def test_classes_can_be_left_out(spec, capsys):
+    evaluate.run(replace(spec, evaluate=replace(spec.evaluate, iou_per_class=False)))
+    found = metrics(spec)
+    assert "IoU_per_class" not in found
+    assert "per_class" not in found["PQ"]
+    assert "square" not in capsys.readouterr().out
+
+
+def test_without_test_data_val_is_scored_and_said(spec, capsys):
+    evaluate.run(replace(spec, dataset=replace(spec.dataset, test=Split(), val=spec.dataset.test)))
+    assert metrics(spec)["data"]["images"] == 1
+    assert "note: dataset.test is not set: evaluating dataset.val\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"checkpoint": ""}, "evaluate.checkpoint, evaluate.trt_engine: exactly one is needed, neither is set"),
+        ({"trt_engine": "a.engine"}, "evaluate.trt_engine: TensorRT: not available yet in this version"),
+    ],
+)
+def test_exactly_one_model_is_needed(spec, fields, problem):
+    with pytest.raises(SpecError) as raised:
+        evaluate.run(replace(spec, evaluate=replace(spec.evaluate, **fields)))
+    assert str(raised.value) == problem
+
+
+def test_a_suffix_without_runtime_is_told(spec):
+    with pytest.raises(UsageError, match=r"^model\.nothing: no runtime for the suffix '\.nothing'"):
+        evaluate.run(replace(spec, evaluate=replace(spec.evaluate, checkpoint="model.nothing")))
+
+
+def test_broken_input_leaves_earlier_results_untouched(spec, easy, monkeypatch):
+    evaluate.run(spec)
+    folder = easy.root / "results" / "evaluate"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (easy.root / "images" / "11.png").unlink()
+    with pytest.raises(DataError, match="does not exist"):
+        evaluate.run(spec)
+
+    def broken(path, device):
+        raise CheckpointError(f"{path}: is damaged")
+
+    monkeypatch.setattr(evaluate, "resolve", lambda target: broken)
+    with pytest.raises(CheckpointError):
+        evaluate.run(spec)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_picture_that_breaks_during_the_run_is_a_recorded_failure(spec, easy):
+    path = easy.root / "images" / "11.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match="damaged image"):
+        evaluate.run(spec)
+    lines = (easy.root / "results" / "evaluate" / "status.json").read_text().splitlines()
+    assert json.loads(lines[-1])["status"] == "FAILURE"
+    assert "damaged image" in json.loads(lines[-1])["message"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([{"id": 3, "name": "a"}], "has 1 categories, but model.fake was trained on 2"),
+        (
+            [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}],
+            "class 1 is thing 8 ('b'), but model.fake was trained on stuff 7 ('ground')",
+        ),
+    ],
+)
+def test_a_model_of_other_classes_is_refused(spec, tmp_path, rows, problem):
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DataError) as raised:
+        evaluate.run(replace(spec, dataset=replace(spec.dataset, label_map=f"{path}")))
+    assert str(raised.value) == f"{path}: {problem}"
+
+
+def test_the_spec_decides_thresholds_and_size(spec, labels):
+    test = replace(spec.model.test, object_mask_threshold=1.0)
+    strict = replace(spec, model=replace(spec.model, test=test), dataset=replace(spec.dataset, image_size=(64, 48)))
+    image = np.full((24, 32, 3), 60, dtype=np.uint8)
+    image[4:20, 4:12] = (200, 40, 40)
+    sizes = []
+
+    def run(image, task_tokens):
+        sizes.append(image.shape[2:])
+        classes, masks = colour_model([])(image, task_tokens)
+        return classes / 5, masks  # probabilities clearly below 1
+
+    manifest = Manifest(labels=labels, model={}, mean=MEAN, std=STD, size=FitInto(24, 32), divisibility=8)
+    found = {}
+    for name, chosen in {"loose": spec, "strict": strict}.items():
+        predict = evaluate.predictor(Segmenter(run, manifest), chosen)
+        found[name] = [len(predict([image], task)[0].segments) for task in (Task.PANOPTIC, Task.INSTANCE)]
+    assert found["loose"][0] == 2
+    assert found["strict"][0] == 0
+    assert found["strict"][1] > 0  # instances of any score are ranked
+    assert sizes == [(24, 32)] * 2 + [(48, 64)] * 2
+
+
+def test_pictures_of_one_size_go_together(folder, labels, segmenter, calls):
+    folder.add(13, np.full((16, 16), 1), [{"id": 1, "category_id": 7}])
+    folder.add(14, np.full((24, 32), 1), [{"id": 1, "category_id": 7}])
+    samples = folder.open()
+    groups = [[sample.image_id for sample in group] for group in batches(samples, 3)]
+    assert groups == [[11, 12, 14], [13]]
+    one_by_one = evaluate_samples(samples, lambda images, task: segmenter.predict(images, task), TASKS, labels)
+    done = []
+    together = evaluate_samples(
+        samples,
+        lambda images, task: segmenter.predict(images, task),
+        TASKS,
+        labels,
+        batch_size=3,
+        progress=lambda *count: done.append(count),
+    )
+    assert together == one_by_one
+    assert done == [(3, 4), (4, 4)]
+
+
+def test_few_samples_are_held_back():
+    @dataclass
+    class Sized:
+        size: tuple[int, int]
+
+    waiting: list[int] = []
+
+    class Counted(list):
+        def __getitem__(self, index):
+            waiting.append(index)
+            return super().__getitem__(index)
+
+    taken = 0
+    for group in batches(Counted(Sized((number, number)) for number in range(20)), 2):
+        assert len(waiting) - taken <= 8
+        taken += len(group)
+    assert taken == 20

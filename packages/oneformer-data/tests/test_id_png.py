@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oneformer_data.id_png import MAX_ID, read_classes, read_ids, write_ids
+from oneformer_spec.errors import DataError
+
+IDS = np.array([[0, 1, 255], [256, 65_536, MAX_ID]], dtype=np.int32)
+
+
+def test_ids_survive_a_round_trip(tmp_path):
+    write_ids(tmp_path / "a.png", IDS)
+    assert read_ids(tmp_path / "a.png").tolist() == IDS.tolist()
+    assert read_ids(tmp_path / "a.png").dtype == np.int32
+
+
+def test_an_id_is_red_plus_256_green_plus_65536_blue(tmp_path):
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
+    assert read_ids(tmp_path / "a.png")[0, 0] == 1 + 2 * 256 + 3 * 65_536
+
+
+def test_alpha_is_no_part_of_an_id(tmp_path):
+    Image.new("RGBA", (1, 1), (1, 2, 3, 200)).save(tmp_path / "a.png")
+    assert read_ids(tmp_path / "a.png")[0, 0] == 1 + 2 * 256 + 3 * 65_536
+
+
+def test_a_palette_file_counts_by_its_colours(tmp_path):
+    write_ids(tmp_path / "rgb.png", IDS)
+    with Image.open(tmp_path / "rgb.png") as picture:
+        picture.quantize(8, dither=Image.Dither.NONE).save(tmp_path / "palette.png")
+    with Image.open(tmp_path / "palette.png") as picture:
+        assert picture.mode == "P"
+    assert read_ids(tmp_path / "palette.png").tolist() == IDS.tolist()
+
+
+@pytest.mark.parametrize(("dtype", "values"), [(np.uint8, [0, 7, 255]), (np.uint16, [0, 300, 65_535])])
+def test_in_gray_files_the_value_is_the_id(tmp_path, dtype, values):
+    Image.fromarray(np.array([values], dtype=dtype)).save(tmp_path / "a.png")
+    assert read_ids(tmp_path / "a.png").tolist() == [values]
+    assert read_classes(tmp_path / "a.png").tolist() == [values]
+
+
+def test_class_values_of_a_palette_file_are_its_indices(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8), mode=None)
+    picture = picture.convert("L")
+    picture.putpalette([9, 9, 9, 1, 2, 3, 200, 100, 0])
+    picture.save(tmp_path / "a.png")
+    assert read_classes(tmp_path / "a.png").tolist() == [[0, 1, 2]]
+
+
+def test_class_values_need_gray_or_palette(tmp_path):
+    Image.new("RGB", (1, 1)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: has pixels of the kind RGB; class values need a gray or palette PNG"):
+        read_classes(tmp_path / "a.png")

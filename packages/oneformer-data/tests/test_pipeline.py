@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oneformer_data.pipeline import Format, TrainingPipeline, from_spec
+from oneformer_data.tokenizer import tokenize
+from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
+from oneformer_spec.tasks import TASKS, Task, task_row
+
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 55.0, 60.0)
+
+
+def pipeline(folder, labels, *, tasks=None, augment=(), padded=(32, 40)) -> TrainingPipeline:
+    return TrainingPipeline(
+        folder.open(),
+        labels,
+        augment=augment,
+        task_probabilities=tasks or {Task.PANOPTIC: 1.0},
+        format=Format(MEAN, STD, padded, num_texts=6, text_length=77, task_length=77),
+    )
+
+
+def test_an_example_is_normalised_padded_and_has_targets(folder, labels):
+    example = pipeline(folder, labels).example(0, np.random.default_rng(0))
+    assert (example.name, example.task) == ("11.png", Task.PANOPTIC)
+    assert example.image.shape == (3, 32, 40)
+    assert example.image.dtype == np.float32
+    assert example.image[:, 4, 4] == pytest.approx([(200 - 100) / 50, (40 - 110) / 55, (40 - 120) / 60])
+    assert not example.image[:, 24:].any()
+    assert not example.image[:, :, 32:].any()
+    assert example.labels.tolist() == [1, 0, 0]
+    assert example.masks.shape == (3, 32, 40)
+    assert example.masks.sum(axis=(1, 2)).tolist() == [548, 80, 140]
+    assert not example.masks[:, 24:].any()
+    assert example.task_tokens.tolist() == task_row(Task.PANOPTIC)
+
+
+def test_the_texts_are_the_unique_ones_and_an_index(folder, labels):
+    example = pipeline(folder, labels).example(0, np.random.default_rng(0))
+    sentences = ["a photo with a ground", "a photo with a square", "a panoptic photo"]
+    assert example.text_tokens.tolist() == [list(tokenize(sentence)) for sentence in sentences]
+    assert example.text_index.tolist() == [0, 1, 1, 2, 2, 2]
+    assert example.text_tokens.dtype == example.text_index.dtype == np.int64
+
+
+def test_without_padding_the_size_stays(folder, labels):
+    example = pipeline(folder, labels, padded=None).example(0, np.random.default_rng(0))
+    assert example.image.shape == (3, 24, 32)
+    assert example.masks.shape == (3, 24, 32)
+
+
+def test_tasks_are_drawn_with_their_probabilities(folder, labels):
+    wanted = {Task.SEMANTIC: 0.5, Task.INSTANCE: 0.3, Task.PANOPTIC: 0.2}
+    examples = pipeline(folder, labels, tasks=wanted)
+    rng = np.random.default_rng(0)
+    drawn = [examples.example(0, rng).task for _ in range(600)]
+    for task in TASKS:
+        assert drawn.count(task) / 600 == pytest.approx(wanted[task], abs=0.06)
+
+
+def test_a_task_of_probability_zero_is_never_drawn_and_the_rest_is_renormalised(folder, labels):
+    examples = pipeline(folder, labels, tasks={Task.SEMANTIC: 0.0, Task.INSTANCE: 0.2})
+    assert {examples.example(0, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
+
+
+@pytest.fixture
+def spec(folder) -> Spec:
+    labels = folder.root / "labels.json"
+    labels.write_text('[{"id": 3, "name": "square", "isthing": 1}, {"id": 7, "name": "ground", "isthing": 0}]')
+    split = Split(images=f"{folder.root}/images", annotations=f"{folder.json}", panoptic=f"{folder.root}/panoptic")
+    dataset = DatasetSection(train=split, label_map=f"{labels}", augmentation=Augmentation(train_crop_size=(48, 64)))
+    model = replace(Spec().model, sem_seg_head=replace(Spec().model.sem_seg_head, num_classes=2))
+    return replace(Spec(), dataset=dataset, model=model)
+
+
+def test_the_spec_describes_the_whole_pipeline(spec):
+    examples = from_spec(spec)
+    assert len(examples) == 2
+    example = examples.example(1, np.random.default_rng(0))
+    assert example.image.shape == (3, 48, 64)
+    assert example.text_index.shape == (150 - 16,)
+    assert example.text_tokens.shape[1] == 77
+
+
+@pytest.mark.parametrize("resize", ["lsj", "shortest_edge"])
+def test_an_example_depends_on_index_and_generator_only(spec, resize):
+    augmentation = replace(spec.dataset.augmentation, resize=resize, train_min_size=(30, 60), fixed_padding=False)
+    spec = replace(spec, dataset=replace(spec.dataset, augmentation=augmentation))
+    first, second = from_spec(spec), from_spec(spec)
+    first.example(0, np.random.default_rng(5))
+    shapes = set()
+    for seed in range(8):
+        one, other = (examples.example(1, np.random.default_rng(seed)) for examples in (first, second))
+        assert one.task == other.task
+        for field in ("image", "labels", "masks", "text_tokens", "text_index"):
+            assert np.array_equal(getattr(one, field), getattr(other, field))
+        shapes.add(one.image.shape)
+    assert len(shapes) > 1
