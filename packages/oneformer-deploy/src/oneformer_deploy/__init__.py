@@ -1,0 +1,1 @@
+"""Run exported OneFormer models without torch."""
