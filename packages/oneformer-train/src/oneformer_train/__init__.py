@@ -1,0 +1,1 @@
+"""Training of OneFormer: losses, matcher, schedules, Lightning module, checkpoints and resume."""

@@ -1,0 +1,48 @@
+"""Lightning's checkpoints in our file format: weights, manifest and state of training, as tensors and plain data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.plugins import CheckpointIO
+
+from oneformer_model import checkpoint as files
+from oneformer_spec.errors import CheckpointError
+from oneformer_spec.manifest import Manifest
+
+_PREFIX = "model."
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes and reads what `oneformer_model.load` reads too; the state of training lies beside the weights."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        """Write `manifest` into every checkpoint."""
+        self.manifest = manifest
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write atomically; `checkpoint` is Lightning's."""
+        state = {name.removeprefix(_PREFIX): value for name, value in checkpoint["state_dict"].items()}
+        training = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        files.save(path, state_dict=state, manifest=self.manifest, extra={"training": training})
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of a run; always with torch's safe loader.
+
+        Raises:
+            CheckpointError: The file holds weights without a state of training.
+        """
+        content = files.read(path)
+        if "training" not in content:
+            raise CheckpointError(
+                f"{path}: holds weights but no state of training; start from them with train.pretrained_model_path"
+            )
+        state = {_PREFIX + name: value for name, value in content["state_dict"].items()}
+        return {**content["training"], "state_dict": state}
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""The command `train`: from a spec to checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from oneformer_data.loading import open_split, read_labels
+from oneformer_data.pipeline import from_spec as open_pipeline
+from oneformer_data.sample import Sample
+from oneformer_model import OneFormer
+from oneformer_model.build import build
+from oneformer_spec.entry import note
+from oneformer_spec.manifest import Manifest
+from oneformer_spec.pending import check_available
+from oneformer_spec.run_folder import RunFolder, results_folder
+from oneformer_spec.schema import Spec
+from oneformer_train.checkpoint_io import CheckpointFiles
+from oneformer_train.checkpoints import Checkpoints
+from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
+from oneformer_train.losses import Criterion, LossWeights, PointOptions
+from oneformer_train.module import TrainingModule
+from oneformer_train.progress import Progress
+from oneformer_train.resume import LATEST, find_start
+from oneformer_train.validation import Validation
+
+_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+def run(spec: Spec) -> None:
+    """Train, or continue training, as the spec says; a finished run is left as it is.
+
+    Raises:
+        SpecError: The spec asks for something that is not there.
+        DataError: Annotations are wrong or files are missing.
+        CheckpointError: The checkpoint to continue from cannot be read or does not fit.
+    """
+    check_available(spec, "train")
+    _quieten_lightning()
+    start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
+    if start is not None and start.epochs_done >= spec.train.num_epochs:
+        print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
+        return
+    pl.seed_everything(spec.train.seed, verbose=False)
+    labels = read_labels(spec)
+    pipeline = open_pipeline(spec)
+    samples = open_split(spec.dataset, "val", labels) if spec.dataset.val.annotations else None
+    manifest = Manifest.from_spec(
+        spec, labels, {name: version(name) for name in ("oneformer-model", "oneformer-train")}
+    )
+    num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
+    module = _module(spec, manifest, num_batches, validates=samples is not None)
+    with RunFolder.open(spec, "train") as folder:
+        trainer = _trainer(spec, folder, manifest, num_batches, samples)
+        if start is not None:
+            note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
+        trainer.fit(
+            module,
+            training_loader(pipeline, spec.dataset, spec.train, lambda: module.batches_done),
+            validation_loader(samples, spec.dataset) if samples is not None else None,
+            ckpt_path=start.path if start is not None else None,
+        )
+    _summarise(folder, trainer)
+
+
+def criterion(spec: Spec) -> Criterion:
+    """Return the criterion that `model.one_former.*` describes."""
+    head = spec.model.one_former
+    return Criterion(
+        num_classes=spec.model.sem_seg_head.num_classes,
+        weights=LossWeights(head.class_weight, head.mask_weight, head.dice_weight, head.contrastive_weight),
+        points=PointOptions(head.train_num_points, head.oversample_ratio, head.importance_sample_ratio),
+        no_object_weight=head.no_object_weight,
+        deep_supervision=head.deep_supervision,
+    )
+
+
+def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool) -> TrainingModule:
+    model: OneFormer = build(spec.model, training=True, activation_checkpoint=spec.train.activation_checkpoint)
+    return TrainingModule(
+        model,
+        criterion(spec),
+        spec.train,
+        loss_factor=spec.model.sem_seg_head.loss_weight,
+        steps_per_epoch=num_batches // spec.train.accumulate_grad_batches,
+        validation=Validation(manifest) if validates else None,
+    )
+
+
+def _trainer(
+    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, samples: Sequence[Sample] | None
+) -> pl.Trainer:
+    train = spec.train
+    on_gpu = torch.cuda.is_available()
+    progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
+    devices: Any = list(train.gpu_ids) if on_gpu else 1
+    return pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=devices,
+        precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
+        max_epochs=train.num_epochs,
+        accumulate_grad_batches=train.accumulate_grad_batches,
+        check_val_every_n_epoch=train.validation_interval,
+        num_sanity_val_steps=0,
+        benchmark=train.cudnn.benchmark,
+        callbacks=[progress, Checkpoints(folder.path, train)],
+        plugins=[CheckpointFiles(manifest)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder.path,
+    )
+
+
+def _quieten_lightning() -> None:
+    """Keep Lightning's advertisements and hints about choices we made on purpose off the terminal."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*dataloader is not resumable.*",
+        ".*in eval mode at the start of training.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",  # Lightning 2.6 with torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _summarise(folder: RunFolder, trainer: pl.Trainer) -> None:
+    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    latest, spec = folder.path / LATEST, folder.path / "experiment.yaml"
+    print(f"trained: {latest}")
+    print(f"next: oneformer evaluate -e {spec} evaluate.checkpoint={latest}")

@@ -1,0 +1,122 @@
+"""The loaders of a run: training batches by position in the stream, validation pictures as they are."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from oneformer_data.pipeline import Example, TrainingPipeline
+from oneformer_data.sample import Sample
+from oneformer_spec.schema import DatasetSection, TrainSection
+from oneformer_train.batch import Batch, collate
+
+
+class ExampleStream(Dataset[Example]):
+    """An endless stream of shuffled passes over the data, addressed by position.
+
+    A position alone decides which sample is drawn and every random choice about it, so a run depends neither on the
+    number of workers nor on whether it was interrupted.
+    """
+
+    def __init__(self, pipeline: TrainingPipeline, *, seed: int) -> None:
+        """Shuffle and augment by `seed`."""
+        self.pipeline = pipeline
+        self.seed = seed
+        self._pass: tuple[int, NDArray[np.int64]] | None = None
+
+    def __getitem__(self, position: int) -> Example:
+        """Return the example at a position, counted from 0 over the whole run."""
+        number, offset = divmod(position, len(self.pipeline))
+        rng = np.random.default_rng([self.seed, 1, position])
+        return self.pipeline.example(int(self._order(number)[offset]), rng)
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        if self._pass is None or self._pass[0] != number:
+            self._pass = number, np.random.default_rng([self.seed, 0, number]).permutation(len(self.pipeline))
+        return self._pass[1]
+
+
+class PositionBatches(Sampler[list[int]]):
+    """The stream positions of each batch that is left in the current epoch; all batches are full."""
+
+    def __init__(self, *, batch_size: int, batches_per_epoch: int, batches_done: Callable[[], int]) -> None:
+        """Ask `batches_done` how far the whole run has come whenever an epoch begins."""
+        self.batch_size = batch_size
+        self.batches_per_epoch = batches_per_epoch
+        self.batches_done = batches_done
+
+    def __len__(self) -> int:
+        """Return the number of batches of a whole epoch."""
+        return self.batches_per_epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the positions of every batch that is left in the epoch."""
+        done = self.batches_done()
+        for batch in range(done, done - done % self.batches_per_epoch + self.batches_per_epoch):
+            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+
+
+class _Pictures(Dataset[Sample]):
+    """Annotated pictures as a torch data set."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+def training_loader(
+    pipeline: TrainingPipeline, dataset: DatasetSection, train: TrainSection, batches_done: Callable[[], int]
+) -> DataLoader[Batch]:
+    """Return the loader of training batches."""
+    batches = PositionBatches(
+        batch_size=dataset.train.batch_size,
+        batches_per_epoch=batches_per_epoch(len(pipeline), dataset.train.batch_size, train),
+        batches_done=batches_done,
+    )
+    return DataLoader(
+        ExampleStream(pipeline, seed=train.seed),
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=dataset.train.num_workers,
+        persistent_workers=dataset.train.num_workers > 0,
+        pin_memory=dataset.pin_memory and torch.cuda.is_available(),
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # starting to iterate would draw from torch's global one
+    )
+
+
+def validation_loader(samples: Sequence[Sample], dataset: DatasetSection) -> DataLoader[list[Sample]]:
+    """Return the loader of whole validation pictures, in order."""
+    return DataLoader(
+        _Pictures(samples),
+        batch_size=dataset.val.batch_size,
+        collate_fn=list,
+        num_workers=dataset.val.num_workers,
+        worker_init_fn=prepare_worker,
+        generator=torch.Generator(),  # starting to iterate would draw from torch's global one
+    )
+
+
+def batches_per_epoch(num_samples: int, batch_size: int, train: TrainSection) -> int:
+    """Return the batches of an epoch: `iters_per_epoch` optimiser steps, or as many as one pass over the data fills.
+
+    The remainder of a pass that fills no batch opens the next epoch.
+    """
+    steps = train.iters_per_epoch or max(1, num_samples // (batch_size * train.accumulate_grad_batches))
+    return steps * train.accumulate_grad_batches
+
+
+def prepare_worker(worker_id: int) -> None:
+    """Keep a loader process on one thread, out of the way of Ctrl-C, and quiet when its parent is killed."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

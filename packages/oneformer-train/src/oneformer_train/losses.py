@@ -1,0 +1,241 @@
+"""The training loss: classification, mask, dice and query-text contrastive terms over all prediction heads.
+
+OneFormer, section 3.3 and equations 1 to 3; the mask terms on sampled points follow Mask2Former, section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneformer_model import TrainingPrediction
+from oneformer_train.matcher import CostWeights, match
+from oneformer_train.points import DrawPoints, sample, uncertain_points, uniform_points
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the four terms."""
+
+    classes: float
+    mask: float
+    dice: float
+    contrastive: float
+
+
+@dataclass(frozen=True)
+class PointOptions:
+    """How many points a mask loss sees, and how they are chosen; see `uncertain_points`."""
+
+    num_points: int
+    oversample_ratio: float
+    importance_ratio: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """One image's truth for the task that was drawn: labels (N,) int64, masks (N, H, W) bool."""
+
+    labels: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matched pairs of one head over the batch, M in all."""
+
+    image: Tensor  # (M,) index in the batch
+    query: Tensor  # (M,)
+    target: Tensor  # (M,) index into the batch's concatenated targets
+
+
+class Criterion(nn.Module):
+    """Weighted sum of all terms over all heads; everything is computed in single precision."""
+
+    empty_weight: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        weights: LossWeights,
+        points: PointOptions,
+        no_object_weight: float,
+        deep_supervision: bool,
+    ) -> None:
+        """Build the criterion; `no_object_weight` scales the class loss of unmatched queries."""
+        super().__init__()
+        self.weights = weights
+        self.points = points
+        self.deep_supervision = deep_supervision
+        empty_weight = torch.ones(num_classes + 1)
+        empty_weight[-1] = no_object_weight
+        self.register_buffer("empty_weight", empty_weight, persistent=False)
+
+    def forward(
+        self,
+        prediction: TrainingPrediction,
+        targets: Sequence[Target],
+        logit_scale: Tensor,
+        draw: DrawPoints | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms by name and their sum under "loss", each a scalar.
+
+        Args:
+            prediction: Of a forward pass with texts.
+            targets: One per image.
+            logit_scale: Logarithm of the inverse contrastive temperature.
+            draw: Source of sample points; None means uniform ones.
+        """
+        draw = draw or uniform_points(prediction.mask_features.device)
+        with torch.autocast(prediction.mask_features.device.type, enabled=False):
+            terms = self._head_terms(prediction, targets, draw)
+            contrast = contrastive_loss(
+                prediction.queries.float(), prediction.text_queries.float(), logit_scale.float()
+            )
+        terms["contrastive"] = self.weights.contrastive * contrast
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    def _head_terms(
+        self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints
+    ) -> dict[str, Tensor]:
+        masks = torch.cat([target.masks for target in targets]).float()  # (N, H, W)
+        labels = torch.cat([target.labels for target in targets])
+        features = prediction.mask_features.float()  # (B, D, h, w)
+        num_masks = _mean_over_ranks(len(labels), features.device)
+        heads = list(zip(prediction.class_logits, prediction.mask_embeddings, strict=True))
+        if not self.deep_supervision:
+            heads = heads[-1:]
+        sums = {name: features.new_zeros(()) for name in ("class", "mask", "dice")}
+        for class_logits, mask_embeddings in heads:
+            logits, embeddings = class_logits.float(), mask_embeddings.float()
+            matches = self._match(logits, embeddings, features, targets, masks, draw)
+            sums["class"] = sums["class"] + self._class_loss(logits, labels, matches)
+            mask_loss, dice = self._mask_losses(embeddings, features, masks, matches, num_masks, draw)
+            sums["mask"] = sums["mask"] + mask_loss
+            sums["dice"] = sums["dice"] + dice
+        factors = {"class": self.weights.classes, "mask": self.weights.mask, "dice": self.weights.dice}
+        return {name: factors[name] * value for name, value in sums.items()}
+
+    @torch.no_grad()
+    def _match(
+        self,
+        class_logits: Tensor,
+        mask_embeddings: Tensor,
+        features: Tensor,
+        targets: Sequence[Target],
+        masks: Tensor,
+        draw: DrawPoints,
+    ) -> Matches:
+        """Match every image on its own points; sampling and the mask product commute, so features are sampled."""
+        weights = CostWeights(self.weights.classes, self.weights.mask, self.weights.dice)
+        points = draw(len(targets), self.points.num_points)  # (B, P, 2)
+        point_logits = mask_embeddings @ sample(features, points)  # (B, Q, D) @ (B, D, P) -> (B, Q, P)
+        images, queries, chosen, offset = [], [], [], 0
+        for image, target in enumerate(targets):
+            count = len(target.labels)
+            if count:
+                truth = sample(masks[None, offset : offset + count], points[image : image + 1])[0]  # (N, P)
+                query, index = match(class_logits[image], point_logits[image], target.labels, truth, weights)
+                images.append(torch.full_like(query, image))
+                queries.append(query)
+                chosen.append(index + offset)
+            offset += count
+        if not images:
+            none = torch.zeros(0, dtype=torch.int64, device=features.device)
+            return Matches(none, none, none)
+        return Matches(torch.cat(images), torch.cat(queries), torch.cat(chosen))
+
+    def _class_loss(self, class_logits: Tensor, labels: Tensor, matches: Matches) -> Tensor:
+        """Cross-entropy over all queries; the unmatched ones are "no object", which weighs less."""
+        no_object = class_logits.shape[-1] - 1
+        wanted = torch.full(class_logits.shape[:2], no_object, device=class_logits.device)  # (B, Q)
+        wanted[matches.image, matches.query] = labels[matches.target]
+        return F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
+
+    def _mask_losses(
+        self,
+        mask_embeddings: Tensor,
+        features: Tensor,
+        masks: Tensor,
+        matches: Matches,
+        num_masks: Tensor,
+        draw: DrawPoints,
+    ) -> tuple[Tensor, Tensor]:
+        """Binary cross-entropy and dice of the matched queries, whose mask logits alone are computed."""
+        if not len(matches.query):
+            nothing = 0.0 * (mask_embeddings.sum() + features.sum())
+            return nothing, nothing
+        chosen = mask_embeddings[matches.image, matches.query]  # (M, D)
+        logits = torch.cat(
+            [
+                torch.einsum("md,dhw->mhw", chosen[matches.image == image], features[image])
+                for image in range(len(features))
+            ]
+        )  # (M, h, w), in the order of `matches`, which goes image by image
+        with torch.no_grad():
+            points = uncertain_points(
+                logits,
+                self.points.num_points,
+                oversample_ratio=self.points.oversample_ratio,
+                importance_ratio=self.points.importance_ratio,
+                draw=draw,
+            )
+            truth = sample(masks[matches.target].unsqueeze(1), points).squeeze(1)  # (M, P)
+        point_logits = sample(logits.unsqueeze(1), points).squeeze(1)  # (M, P)
+        cross_entropy = F.binary_cross_entropy_with_logits(point_logits, truth, reduction="none").mean(1).sum()
+        return cross_entropy / num_masks, dice_loss(point_logits, truth).sum() / num_masks
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 - dice of each mask, smoothed by 1: logits and targets (M, P) -> (M,)."""
+    inside = logits.sigmoid()
+    overlap = 2.0 * (inside * targets).sum(-1)
+    return 1.0 - (overlap + 1.0) / (inside.sum(-1) + targets.sum(-1) + 1.0)
+
+
+def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor) -> Tensor:
+    """Return the symmetric query-text loss over the global batch (OneFormer, equation 1).
+
+    `queries` and `text_queries` are (B, Q, D); an image's own texts are its positive, those of the other images its
+    negatives, so a global batch of 1 gives 0.
+    """
+    images = F.normalize(queries.flatten(1), dim=-1)  # (B, Q D)
+    texts = F.normalize(text_queries.flatten(1), dim=-1)
+    all_images, all_texts, offset = _gather(images), _gather(texts), _rank() * len(images)
+    scale = logit_scale.exp().clamp(max=100.0)
+    own = torch.arange(len(images), device=images.device) + offset
+    by_image = F.cross_entropy(scale * images @ all_texts.T, own)
+    by_text = F.cross_entropy(scale * texts @ all_images.T, own)
+    return (by_image + by_text) / 2
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _rank() -> int:
+    return dist.get_rank() if _distributed() else 0
+
+
+def _gather(rows: Tensor) -> Tensor:
+    """Return the rows (B, X) of all ranks, (world B, X); gradients flow to every rank."""
+    if not _distributed():
+        return rows
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(list(all_gather(rows)))
+
+
+def _mean_over_ranks(count: int, device: torch.device) -> Tensor:
+    """Return the number of target masks per rank, at least 1."""
+    total = torch.tensor(float(count), device=device)
+    if _distributed():
+        dist.all_reduce(total)
+        total = total / dist.get_world_size()
+    return total.clamp(min=1.0)

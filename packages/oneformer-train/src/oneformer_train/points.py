@@ -1,0 +1,45 @@
+"""Point sampling: mask losses look at a few thousand points instead of all pixels (PointRend, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DrawPoints = Callable[[int, int], Tensor]
+"""(number of masks N, points P) -> coordinates (N, P, 2), x then y, each in [0, 1)."""
+
+
+def uniform_points(device: torch.device) -> DrawPoints:
+    """Return a source of uniform points from torch's global generator."""
+    return lambda masks, points: torch.rand(masks, points, 2, device=device)
+
+
+def sample(planes: Tensor, points: Tensor) -> Tensor:
+    """Interpolate planes (N, D, H, W) linearly at points (N, P, 2); returns (N, D, P).
+
+    A point (x, y) in the unit square lies at pixel (x W - 0.5, y H - 0.5); outside the image counts as 0.
+    """
+    grid = 2.0 * points.unsqueeze(2) - 1.0  # (N, P, 2) -> (N, P, 1, 2)
+    return F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False).squeeze(-1)
+
+
+def uncertain_points(
+    logits: Tensor, num_points: int, *, oversample_ratio: float, importance_ratio: float, draw: DrawPoints
+) -> Tensor:
+    """Return points (N, P, 2) of masks (N, h, w), most of them where the logit is nearest to 0.
+
+    Of `oversample_ratio` times P uniform points the most uncertain fill `importance_ratio` of the result; the rest is
+    uniform.
+    """
+    num_masks = logits.shape[0]
+    num_uncertain = int(importance_ratio * num_points)
+    candidates = draw(num_masks, int(num_points * oversample_ratio))
+    uncertainty = -sample(logits.unsqueeze(1), candidates).squeeze(1).abs()  # (N, oversampled P)
+    chosen = uncertainty.topk(num_uncertain, dim=1).indices
+    picked = candidates.gather(1, chosen.unsqueeze(-1).expand(-1, -1, 2))
+    if num_uncertain == num_points:
+        return picked
+    return torch.cat([picked, draw(num_masks, num_points - num_uncertain)], dim=1)
