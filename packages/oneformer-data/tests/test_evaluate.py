@@ -10,6 +10,7 @@ import pytest
 
 from oneformer_data import evaluate
 from oneformer_data.evaluation import batches, evaluate_samples
+from oneformer_spec import model_file
 from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
 from oneformer_spec.hooks import Runtime
@@ -17,7 +18,7 @@ from oneformer_spec.manifest import Manifest
 from oneformer_spec.plugins import registry
 from oneformer_spec.schema import DatasetSection, Spec, Split
 from oneformer_spec.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.tasks import TASKS
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -62,8 +63,8 @@ def easy(folder):
 def spec(easy, tmp_path, segmenter, monkeypatch) -> Spec:
     """A spec that evaluates `model.fake`, whose runtime is the colour model."""
     opened = replace(registry(), runtimes={"fake": Runtime("fake", "fake:open", (".fake",))})
-    monkeypatch.setattr(evaluate, "registry", lambda: opened)
-    monkeypatch.setattr(evaluate, "resolve", lambda target: lambda path, device: segmenter)
+    monkeypatch.setattr(model_file, "registry", lambda: opened)
+    monkeypatch.setattr(model_file, "resolve", lambda target: lambda path, device, num_threads: segmenter)
     split = Split(images=f"{easy.root}/images", annotations=f"{easy.json}", panoptic=f"{easy.root}/panoptic")
     dataset = DatasetSection(test=split, image_size=(32, 24))
     section = replace(Spec().evaluate, checkpoint="model.fake")
@@ -118,7 +119,7 @@ def test_without_test_data_val_is_scored_and_said(spec, capsys):
     ("fields", "problem"),
     [
         ({"checkpoint": ""}, "evaluate.checkpoint, evaluate.trt_engine: exactly one is needed, neither is set"),
-        ({"trt_engine": "a.engine"}, "evaluate.trt_engine: TensorRT: not available yet in this version"),
+        ({"trt_engine": "a.engine"}, "evaluate.checkpoint, evaluate.trt_engine: exactly one is needed, both are set"),
     ],
 )
 def test_exactly_one_model_is_needed(spec, fields, problem):
@@ -140,10 +141,10 @@ def test_broken_input_leaves_earlier_results_untouched(spec, easy, monkeypatch):
     with pytest.raises(DataError, match="does not exist"):
         evaluate.run(spec)
 
-    def broken(path, device):
+    def broken(path, device, num_threads):
         raise CheckpointError(f"{path}: is damaged")
 
-    monkeypatch.setattr(evaluate, "resolve", lambda target: broken)
+    monkeypatch.setattr(model_file, "resolve", lambda target: broken)
     with pytest.raises(CheckpointError):
         evaluate.run(spec)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -175,29 +176,6 @@ def test_a_model_of_other_classes_is_refused(spec, tmp_path, rows, problem):
     with pytest.raises(DataError) as raised:
         evaluate.run(replace(spec, dataset=replace(spec.dataset, label_map=f"{path}")))
     assert str(raised.value) == f"{path}: {problem}"
-
-
-def test_the_spec_decides_thresholds_and_size(spec, labels):
-    test = replace(spec.model.test, object_mask_threshold=1.0)
-    strict = replace(spec, model=replace(spec.model, test=test), dataset=replace(spec.dataset, image_size=(64, 48)))
-    image = np.full((24, 32, 3), 60, dtype=np.uint8)
-    image[4:20, 4:12] = (200, 40, 40)
-    sizes = []
-
-    def run(image, task_tokens):
-        sizes.append(image.shape[2:])
-        classes, masks = colour_model([])(image, task_tokens)
-        return classes / 5, masks  # probabilities clearly below 1
-
-    manifest = Manifest(labels=labels, model={}, mean=MEAN, std=STD, size=FitInto(24, 32), divisibility=8)
-    found = {}
-    for name, chosen in {"loose": spec, "strict": strict}.items():
-        predict = evaluate.predictor(Segmenter(run, manifest), chosen)
-        found[name] = [len(predict([image], task)[0].segments) for task in (Task.PANOPTIC, Task.INSTANCE)]
-    assert found["loose"][0] == 2
-    assert found["strict"][0] == 0
-    assert found["strict"][1] > 0  # instances of any score are ranked
-    assert sizes == [(24, 32)] * 2 + [(48, 64)] * 2
 
 
 def test_pictures_of_one_size_go_together(folder, labels, segmenter, calls):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from oneformer_spec import decode as decode_module
+from oneformer_spec import tiles
 from oneformer_spec.decode import Thresholds, decode
 from oneformer_spec.frame import Frame
 from oneformer_spec.labels import Label, Labels
@@ -139,18 +141,18 @@ def cases():
     return [random_case(seed) for seed in range(CASES_PER_TASK)]
 
 
-def numpy_array(values):
-    return values
+@pytest.fixture(params=["numpy", "torch", "torch as on an accelerator"])
+def array(request, monkeypatch):
+    """What makes logits of one library; the last computes in torch all the way, in an accelerator's large tiles."""
+    if request.param == "numpy":
+        return lambda values: values
+    torch = pytest.importorskip("torch")
+    if request.param != "torch":
+        monkeypatch.setattr(decode_module, "on_host", lambda _: False)
+        monkeypatch.setattr(tiles, "on_host", lambda _: False)
+    return lambda values: torch.from_numpy(values.copy())
 
 
-def torch_tensor(values):
-    return pytest.importorskip("torch").from_numpy(values.copy())
-
-
-LIBRARIES = pytest.mark.parametrize("array", [numpy_array, torch_tensor])
-
-
-@LIBRARIES
 def test_semantic_is_the_published_procedure(cases, array):
     for class_logits, mask_logits, masks, frame, labels, thresholds in cases:
         result = decode(
@@ -170,7 +172,6 @@ def test_semantic_is_the_published_procedure(cases, array):
         ]
 
 
-@LIBRARIES
 def test_panoptic_is_the_published_procedure(cases, array):
     found = 0
     for class_logits, mask_logits, masks, frame, labels, thresholds in cases:
@@ -190,7 +191,6 @@ def test_panoptic_is_the_published_procedure(cases, array):
     assert found > CASES_PER_TASK  # the cases are not trivial
 
 
-@LIBRARIES
 @pytest.mark.parametrize("min_score", [None, 0.0])
 def test_instance_is_the_published_procedure(cases, array, min_score):
     found = 0
@@ -327,7 +327,6 @@ def test_topk_is_capped_by_queries_times_classes():
 
 
 @pytest.mark.parametrize("task", TASKS)
-@LIBRARIES
 def test_tiles_do_not_show(task, array):
     """A picture of many tiles, smooth so that whole tiles are decided by their bounds, against one tile."""
     rng = np.random.default_rng(7)
@@ -373,13 +372,16 @@ def test_a_diverged_model_does_not_crash_it(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_half_precision_gradients_and_autocast_change_nothing(task):
+@pytest.mark.parametrize("on_host", [True, False])
+def test_half_precision_gradients_and_autocast_change_nothing(task, on_host, monkeypatch):
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
     class_logits = torch.tensor(rng.normal(size=(6, 4)) * 4).bfloat16()
     mask_logits = torch.tensor(rng.normal(size=(6, 8, 8)) * 9).bfloat16()
     settings = {"task": task, "frame": FRAME, "labels": LABELS, "thresholds": Thresholds(object_mask=0.1, overlap=0.1)}
     expected = decode(class_logits.float().numpy(), mask_logits.float().numpy(), **settings)
+    for module in (decode_module, tiles):
+        monkeypatch.setattr(module, "on_host", lambda _: on_host)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = decode(class_logits.requires_grad_(), mask_logits.requires_grad_(), **settings)
     np.testing.assert_array_equal(result.map, expected.map)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneformer_spec.entry import note, run_reporting
+from oneformer_spec.entry import run_reporting
 from oneformer_spec.errors import UsageError
 
 TASKS = {
@@ -33,8 +33,8 @@ def _run(options: argparse.Namespace) -> None:
 
         print_info(options.file, as_json=options.json)
         return
-    from oneformer_spec.load import load_spec
-    from oneformer_spec.plugins import registry, resolve
+    from oneformer_spec.plugins import registry
+    from oneformer_spec.task_command import run_task
 
     found = registry()
     for warning in found.warnings:
@@ -43,11 +43,7 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError(
             "evaluate is not installed here; get it with: python -m pip install 'oneformer-deploy[evaluate]'"
         )
-    command = found.command(options.command)
-    loaded = load_spec(options.experiment_spec, options.overrides, task=options.command)
-    for line in loaded.notes:
-        note(line)
-    resolve(command.target)(loaded.spec)
+    run_task(found.command(options.command), options.experiment_spec, options.overrides)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_deploy.files import MAX_EDGE, SUFFIXES, write_results
-from oneformer_deploy.progress import Progress
-from oneformer_spec.decode import Thresholds
-from oneformer_spec.entry import note, report
+from oneformer_spec.entry import report
 from oneformer_spec.errors import DataError, OneFormerError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.images import find_images, read_image
-from oneformer_spec.manifest import image_size_rule, size_rule
-from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.model_file import input_rule, model_path, open_model
+from oneformer_spec.progress import Progress
 from oneformer_spec.results import Segmentation
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec
@@ -51,15 +49,13 @@ def run(spec: Spec) -> None:
         UsageError: No installed runtime reads the model file.
         DataError: The folder has no images, or some failed: the last of one line for each.
     """
-    path, images = spec.inference.checkpoint or spec.inference.trt_engine, _images(spec)
-    segmenter = _tuned(_open(path, spec), spec)
-    rule = _rule(spec, segmenter, path)
-    _say_unused(spec)
+    path, images = model_path(spec.inference, "inference"), _images(spec)
+    segmenter = open_model(path, spec, spec.inference)
+    rule = input_rule(segmenter, spec, spec.inference)
     with RunFolder.open(spec, "inference") as folder:
         job = Job(segmenter, rule, _folders(folder.path, spec.inference.mode))
-        progress = Progress(len(images))
+        progress = Progress("inference", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
         failures = _segment_all(job, Path(spec.inference.images_dir), images, _batch_size(spec), progress)
-        folder.status("RUNNING", progress.line, kpi={"images": len(images) - len(failures), "failed": len(failures)})
         _print_summary(job, len(images) - len(failures), progress.seconds)
         for line in failures[:-1]:
             report(line)
@@ -75,49 +71,6 @@ def _images(spec: Spec) -> list[Path]:
     if not found:
         raise DataError(f"{folder}: holds no images")
     return [path.relative_to(folder) for path in found]
-
-
-def _open(path: str, spec: Spec) -> Segmenter:
-    """The model behind the runtime that its suffix chooses."""
-    runtime = registry().runtime(path)
-    device = "auto" if spec.inference.gpu_ids[0] == 0 else f"cuda:{spec.inference.gpu_ids[0]}"
-    segmenter: Segmenter = resolve(runtime.target)(path, device, num_threads=spec.inference.num_threads)
-    return segmenter
-
-
-def _tuned(segmenter: Segmenter, spec: Spec) -> Segmenter:
-    """The segmenter with those thresholds that the spec moves away from their defaults; the manifest has the others."""
-    ours, defaults, trained = spec.model.test, Spec().model.test, segmenter.manifest.thresholds
-
-    def choose(field: str, known: float) -> float:
-        value: float = getattr(ours, field)
-        return known if value == getattr(defaults, field) else value
-
-    thresholds = Thresholds(
-        object_mask=choose("object_mask_threshold", trained.object_mask),
-        overlap=choose("overlap_threshold", trained.overlap),
-        topk=int(choose("test_topk_per_image", trained.topk)),
-    )
-    manifest = replace(segmenter.manifest, thresholds=thresholds)
-    return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
-
-
-def _rule(spec: Spec, segmenter: Segmenter, path: str) -> SizeRule | None:
-    """The input size that the spec asks for; None leaves it to the manifest."""
-    rule = image_size_rule(spec.inference.image_size)
-    if rule is None and size_rule(spec) != size_rule(Spec()):
-        rule = size_rule(spec)
-    fixed = segmenter.manifest.fixed_size
-    if fixed is not None and spec.inference.image_size is not None:
-        note(f"inference.image_size: {path} was exported at {fixed[1]} x {fixed[0]} pixels, which wins")
-    return rule
-
-
-def _say_unused(spec: Spec) -> None:
-    for field in ("num_gpus", "num_nodes"):
-        value = getattr(spec.inference, field)
-        if value > 1:
-            note(f"inference.{field}: {value} asked for, the command runs in one process on one device")
 
 
 def _folders(root: Path, mode: str) -> dict[Task, Path]:
@@ -140,7 +93,7 @@ def _segment_all(job: Job, root: Path, images: Sequence[Path], batch_size: int, 
                     _write(folder, picture, result, job)
         except MemoryError:
             failures += [f"{root / picture.name}: too large for this machine's memory" for picture in pictures]
-        progress.add(len(names))
+        progress(start + len(names), len(images))
     return failures
 
 

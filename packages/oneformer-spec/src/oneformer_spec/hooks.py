@@ -67,7 +67,10 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run model files with one of `suffixes`: `open(path, device)` returns a Segmenter."""
+    """A way to run model files with one of `suffixes`.
+
+    `open(path, device="auto", num_threads=None)` returns a Segmenter.
+    """
 
     name: str
     target: str

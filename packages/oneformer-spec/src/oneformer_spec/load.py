@@ -53,7 +53,8 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
         raise SpecError(lines)
     notes += _notes(spec, written, task)
     unique = tuple(dict.fromkeys(notes))
-    return Loaded(replace(spec, notes=unique), unique)
+    set_by_user = frozenset(path for path in leaves() if has(written.data, path))
+    return Loaded(replace(spec, notes=unique, written=set_by_user), unique)
 
 
 def to_dict(spec: Spec) -> dict[str, Any]:

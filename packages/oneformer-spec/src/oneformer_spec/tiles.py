@@ -51,7 +51,7 @@ def tiles(mask_logits: Array, frame: Frame) -> Iterator[Tile]:
     """Cut the original picture into tiles; `mask_logits` are (K, h, w) float32 of the padded input."""
     xp = array_namespace(mask_logits)
     count, height, width = (int(length) for length in mask_logits.shape)
-    tile = _CPU_TILE if "cpu" in str(mask_logits.device) else _ACCELERATOR_TILE
+    tile = _CPU_TILE if on_host(mask_logits) else _ACCELERATOR_TILE
     row_bands, column_bands = _bands(frame, (height, width), tile)
     # Through one flat row, because only that lays the numbers out anew: (K, h, w) -> (h, w, K).
     by_pixel = xp.reshape(xp.reshape(xp.permute_dims(mask_logits, (1, 2, 0)), (-1,)), (height, width, count))
@@ -76,6 +76,11 @@ def take(array: Array, indices: NDArray[np.integer], *, axis: int = 0) -> Array:
     """Return the chosen entries along an axis, whatever library the array is of."""
     xp = array_namespace(array)
     return xp.take(array, xp.asarray(indices, device=array.device), axis=axis)
+
+
+def on_host(array: Array) -> bool:
+    """Tell whether an array lies in the host's memory, not in an accelerator's."""
+    return "cpu" in str(array.device)
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

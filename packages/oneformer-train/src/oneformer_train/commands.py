@@ -18,7 +18,6 @@ from oneformer_model import OneFormer
 from oneformer_model.build import build
 from oneformer_spec.entry import note
 from oneformer_spec.manifest import Manifest
-from oneformer_spec.pending import check_available
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec
 from oneformer_train.checkpoint_io import CheckpointFiles
@@ -41,7 +40,6 @@ def run(spec: Spec) -> None:
         DataError: Annotations are wrong or files are missing.
         CheckpointError: The checkpoint to continue from cannot be read or does not fit.
     """
-    check_available(spec, "train")
     _quieten_lightning()
     start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
     if start is not None and start.epochs_done >= spec.train.num_epochs:

@@ -15,7 +15,11 @@ from oneformer_spec.schema.wandb import Wandb
 
 @dataclass(frozen=True)
 class Spec:
-    """One spec drives every task. `notes` say what was read otherwise than written; they are no part of the spec."""
+    """One spec drives every task.
+
+    Two fields are no part of it: `notes` say what was read otherwise than written; `written` are the canonical paths
+    that the user set, so that a model file's own value can stand where the user said nothing.
+    """
 
     model_name: str | None = option(None, help="Free text that the manifest records.", common=True)
     encryption_key: str | None = option(
@@ -36,3 +40,4 @@ class Spec:
     gen_trt_engine: GenTrtEngineSection = section(GenTrtEngineSection, help="TensorRT engines.")
     quantize: QuantizeSection = section(QuantizeSection, help="Quantization.")
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata=NOT_AN_OPTION)
+    written: frozenset[str] = field(default=frozenset(), compare=False, repr=False, metadata=NOT_AN_OPTION)

@@ -1,0 +1,1 @@
+"""The `oneformer` command: finds the commands of all installed packages."""

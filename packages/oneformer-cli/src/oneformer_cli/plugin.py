@@ -1,0 +1,16 @@
+"""What oneformer-cli itself adds to the command line."""
+
+from __future__ import annotations
+
+from oneformer_spec.hooks import Command, hookimpl
+
+
+@hookimpl
+def oneformer_commands() -> list[Command]:
+    """Declare the commands that need nothing but oneformer-spec."""
+    return [
+        Command("get-spec", "oneformer_cli.spec_commands:get_spec", "Print a commented spec to edit.", "app"),
+        Command("get-schema", "oneformer_cli.spec_commands:get_schema", "Print the JSON Schema of specs.", "app"),
+        Command("validate", "oneformer_cli.spec_commands:validate", "Check a spec without running anything.", "app"),
+        Command("plugins", "oneformer_cli.plugins:app", "List the installed plugins and what each brings.", "app"),
+    ]

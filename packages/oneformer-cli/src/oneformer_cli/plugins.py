@@ -1,0 +1,38 @@
+"""`oneformer plugins`: which distributions are installed, what each registers, and which are broken."""
+
+from __future__ import annotations
+
+import typer
+
+from oneformer_spec.plugins import Registry, registry
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def plugins() -> None:
+    """List the installed plugins and what each brings."""
+    print("\n".join(report(registry())))
+
+
+def report(found: Registry) -> list[str]:
+    """Return the listing: a line per distribution, under it one per broken entry point and per kind of declaration."""
+    lines: list[str] = []
+    for distribution, version in dict.fromkeys((plugin.distribution, plugin.version) for plugin in found.plugins):
+        lines.append(f"{distribution} {version}")
+        lines += [
+            f"  broken: {plugin.module}: {plugin.failure}"
+            for plugin in found.plugins
+            if plugin.distribution == distribution and plugin.failure is not None
+        ]
+        for kind, names in _declared(found, distribution).items():
+            lines.append(f"  {kind + 's:':<12}{', '.join(sorted(names))}")
+    return lines
+
+
+def _declared(found: Registry, distribution: str) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for (kind, name), owner in found.owners.items():
+        if owner.partition(":")[0] == distribution:
+            names.setdefault(kind, []).append(name)
+    return names

@@ -1,0 +1,65 @@
+"""`oneformer get-spec`, `get-schema` and `validate`: what a spec may say, and whether one is right."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oneformer_spec.entry import note
+
+get_spec = typer.Typer(add_completion=False)
+get_schema = typer.Typer(add_completion=False)
+validate = typer.Typer(add_completion=False)
+
+
+class Format(StrEnum):
+    """How `get-spec` prints."""
+
+    YAML = "yaml"
+    JSON = "json"
+
+
+@get_spec.command()
+def print_spec(
+    task: Annotated[str, typer.Argument(help="The task whose spec to print, such as train.")],
+    format: Annotated[Format, typer.Option("--format", help="Commented YAML, or JSON.")] = Format.YAML,
+    everything: Annotated[bool, typer.Option("--all", help="Every field of every task.")] = False,
+) -> None:
+    """Print a spec to edit: the fields of a task with their defaults."""
+    from oneformer_spec.render import render_spec
+
+    print(render_spec(task, format=format.value, everything=everything), end="")
+
+
+@get_schema.command()
+def print_schema(
+    task: Annotated[str | None, typer.Argument(help="Also require what this task cannot start without.")] = None,
+) -> None:
+    """Print the JSON Schema of specs, for editors."""
+    from oneformer_spec.json_schema import json_schema
+
+    print(json.dumps(json_schema(task), indent=2))
+
+
+@validate.command()
+def check_spec(
+    experiment_spec: Annotated[
+        list[Path],
+        typer.Option("-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files win."),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that win over the files.")
+    ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="Also check what this task needs, files included.")] = None,
+) -> None:
+    """Check a spec without running anything: exit code 0 if it is right, 2 with a line per mistake if not."""
+    from oneformer_spec.load import load_spec
+
+    loaded = load_spec(experiment_spec, overrides or (), task=task)
+    for line in loaded.notes:
+        note(line)
+    print(f"{', '.join(map(str, experiment_spec))}: valid{f' for {task}' if task else ''}")

@@ -1,0 +1,80 @@
+"""`oneformer get-spec`, `get-schema`, `validate`: what goes to stdout, and that it is what the other end reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+
+def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "oneformer_cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("everything", [[], ["--all"]])
+@pytest.mark.parametrize("format", ["yaml", "json"])
+def test_a_printed_spec_is_valid_as_it_is(tmp_path: Path, format: str, everything: list[str]) -> None:
+    printed = oneformer("get-spec", "train", "--format", format, *everything)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    file = tmp_path / f"spec.{format}"
+    file.write_text(printed.stdout)
+    checked = oneformer("validate", "-e", file)
+    assert (checked.returncode, checked.stdout) == (0, f"{file}: valid\n"), checked.stderr
+
+
+def test_all_fields_as_json_are_nothing_but_the_document() -> None:
+    document = json.loads(oneformer("get-spec", "train", "--all", "--format", "json").stdout)
+    assert document["model"]["test"]["object_mask_threshold"] is not None
+    assert document["train"]["pretrained_model_path"] is None
+
+
+def test_the_schema_is_a_schema_and_accepts_a_printed_spec() -> None:
+    schema = json.loads(oneformer("get-schema").stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    spec = json.loads(oneformer("get-spec", "train", "--all", "--format", "json").stdout)
+    jsonschema.validate(spec, schema, cls=jsonschema.Draft202012Validator)
+
+
+def test_the_schema_of_a_task_requires_more() -> None:
+    assert "required" not in json.loads(oneformer("get-schema").stdout)
+    assert "required" in json.loads(oneformer("get-schema", "train").stdout)
+
+
+@pytest.mark.parametrize("verb", ["get-spec", "get-schema"])
+def test_an_unknown_task_is_exit_code_2(verb: str) -> None:
+    done = oneformer(verb, "knit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "knit" in done.stderr
+
+
+def test_every_mistake_of_a_spec_is_a_located_line_and_exit_code_2(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train:\n  num_epochs: -1\n  nonsense: 1\nmodell: {}\n")
+    done = oneformer("validate", "-e", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(": ")[0] for line in sorted(done.stderr.splitlines())] == [
+        f"{file}:2:15",
+        f"{file}:3:3",
+        f"{file}:4:1",
+    ]
+
+
+def test_a_setting_is_checked_like_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train:\n  num_epochs: -1\n")
+    assert oneformer("validate", "train.num_epochs=2", "-e", file).returncode == 0
+    assert oneformer("validate", "-e", file, "train.num_epochs=0").stderr.startswith("train.num_epochs=0: ")
+
+
+def test_with_a_task_the_files_that_it_needs_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"dataset:\n  train:\n    images: {tmp_path / 'absent'}\n")
+    assert oneformer("validate", "-e", file).returncode == 0
+    done = oneformer("validate", "-e", file, "--task", "train")
+    assert done.returncode == 2
+    assert "absent" in done.stderr

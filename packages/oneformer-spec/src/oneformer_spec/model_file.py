@@ -1,0 +1,68 @@
+"""Open the model file of a task as its spec wants it run.
+
+What the user wrote wins over the model's own values; the rest is left to the model, which was trained with it: a
+deployed model needs no spec file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oneformer_spec.entry import note
+from oneformer_spec.errors import SpecError
+from oneformer_spec.frame import SizeRule
+from oneformer_spec.manifest import image_size_rule, size_rule
+from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.schema import EvaluateSection, InferenceSection, Spec
+from oneformer_spec.segmenter import Segmenter
+
+_SIZES = ("dataset.image_size", "dataset.augmentation.test_min_size", "dataset.augmentation.test_max_size")
+
+
+def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
+    """Return the one model file that a task's section names.
+
+    Raises:
+        SpecError: None, or both of `checkpoint` and `trt_engine`, are set.
+    """
+    if bool(section.checkpoint) == bool(section.trt_engine):
+        state = "both are set" if section.checkpoint else "neither is set"
+        raise SpecError(f"{name}.checkpoint, {name}.trt_engine: exactly one is needed, {state}")
+    return section.checkpoint or section.trt_engine
+
+
+def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection) -> Segmenter:
+    """Open a model file with the runtime of its suffix, on the section's device, with the spec's thresholds.
+
+    Raises:
+        UsageError: No installed runtime reads the file.
+        CheckpointError: The file cannot be read.
+    """
+    device = "auto" if section.gpu_ids[0] == 0 else f"cuda:{section.gpu_ids[0]}"
+    threads = section.num_threads if isinstance(section, InferenceSection) else None
+    return with_thresholds(resolve(registry().runtime(path).target)(path, device, num_threads=threads), spec)
+
+
+def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
+    """Return the segmenter with the thresholds that the user wrote; the model's own stand for the others."""
+    test, known = spec.model.test, segmenter.manifest.thresholds
+    own = {
+        "object_mask": ("object_mask_threshold", test.object_mask_threshold),
+        "overlap": ("overlap_threshold", test.overlap_threshold),
+        "topk": ("test_topk_per_image", test.test_topk_per_image),
+    }
+    written = {name: value for name, (field, value) in own.items() if f"model.test.{field}" in spec.written}
+    manifest = replace(segmenter.manifest, thresholds=replace(known, **written))
+    return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
+
+
+def input_rule(segmenter: Segmenter, spec: Spec, section: EvaluateSection | InferenceSection) -> SizeRule | None:
+    """Return the input size that the user wrote; None leaves it to the model's manifest."""
+    rule = image_size_rule(section.image_size) if isinstance(section, InferenceSection) else None
+    if rule is None and spec.written.intersection(_SIZES):
+        rule = size_rule(spec)
+    fixed = segmenter.manifest.fixed_size
+    if rule is not None and fixed is not None:
+        note(f"the model was exported at {fixed[1]} x {fixed[0]} pixels, which wins over the sizes of the spec")
+        return None
+    return rule

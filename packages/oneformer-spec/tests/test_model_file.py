@@ -1,0 +1,95 @@
+"""What the user wrote wins over a model's own values, and nothing else does."""
+
+import json
+
+import numpy as np
+import pytest
+
+from oneformer_spec import Labels, Manifest, SpecError, Thresholds, model_file
+from oneformer_spec.frame import FitInto, ShortestEdge
+from oneformer_spec.load import load_spec
+from oneformer_spec.model_file import input_rule, model_path, with_thresholds
+from oneformer_spec.segmenter import Segmenter
+
+LABELS = Labels.parse([{"id": 1, "name": "cat", "isthing": 1}], "test")
+
+
+def segmenter(fixed_size: tuple[int, int] | None = None) -> Segmenter:
+    manifest = Manifest(
+        labels=LABELS,
+        model={},
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        size=ShortestEdge(256, 300),
+        divisibility=32,
+        thresholds=Thresholds(0.5, 0.7, 50),
+        fixed_size=fixed_size,
+    )
+    return Segmenter(lambda image, tokens: (np.zeros(0), np.zeros(0)), manifest, fixed_batch=3)
+
+
+def test_a_threshold_that_is_not_written_is_the_models() -> None:
+    chosen = with_thresholds(segmenter(), load_spec([], ["model.test.overlap_threshold=0.9"]).spec)
+    assert chosen.manifest.thresholds == Thresholds(0.5, 0.9, 50)
+    assert chosen.fixed_batch == 3
+
+
+def test_a_written_threshold_wins_even_when_it_is_the_default() -> None:
+    chosen = with_thresholds(segmenter(), load_spec([], ["model.test.object_mask_threshold=0.4"]).spec)
+    assert chosen.manifest.thresholds.object_mask == 0.4
+
+
+def test_the_input_size_is_the_models_unless_written() -> None:
+    def rule(*overrides: str) -> object:
+        spec = load_spec([], overrides).spec
+        return input_rule(segmenter(), spec, spec.inference)
+
+    assert rule() is None
+    assert rule("dataset.image_size=[64, 48]") == FitInto(height=48, width=64)
+    assert rule("dataset.augmentation.test_min_size=480") == ShortestEdge(480, 1333)
+    assert rule("inference.image_size=96", "dataset.image_size=[64, 48]") == FitInto(96, 96)
+
+
+def test_a_model_of_fixed_size_keeps_it_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = load_spec([], ["inference.image_size=96"]).spec
+    assert input_rule(segmenter(fixed_size=(32, 64)), spec, spec.inference) is None
+    assert "note: the model was exported at 64 x 32 pixels" in capsys.readouterr().err
+
+
+def test_exactly_one_model_file_is_needed() -> None:
+    spec = load_spec([], ["inference.checkpoint=a.onnx"]).spec
+    assert model_path(spec.inference, "inference") == "a.onnx"
+    with pytest.raises(SpecError, match=r"evaluate\.checkpoint, evaluate\.trt_engine: exactly one is needed, neither"):
+        model_path(spec.evaluate, "evaluate")
+
+
+def test_a_runtime_gets_the_device_and_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def resolve(target: str) -> object:
+        def open_file(path: str, device: str, num_threads: int | None) -> Segmenter:
+            asked.append((path, device, num_threads))
+            return segmenter()
+
+        return open_file
+
+    monkeypatch.setattr(model_file, "resolve", resolve)
+    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]"]).spec
+    monkeypatch.setattr(model_file, "registry", lambda: _Registry())
+    model_file.open_model("a.onnx", spec, spec.inference)
+    model_file.open_model("a.onnx", spec, spec.evaluate)
+    assert asked == [("a.onnx", "cuda:1", 3), ("a.onnx", "auto", None)]
+
+
+class _Registry:
+    def runtime(self, path: str) -> object:
+        return type("Runtime", (), {"target": "fake:open"})
+
+
+def test_written_paths_survive_experiment_yaml(tmp_path) -> None:
+    from oneformer_spec.dump import dump
+
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump(load_spec([], ["model.test.overlap_threshold=0.9"]).spec))
+    assert "model.test.overlap_threshold" in load_spec([path]).spec.written
+    assert json.dumps(sorted(load_spec([], ["train.optim.lr=1e-3"]).spec.written)) == '["train.optim.lr"]'
