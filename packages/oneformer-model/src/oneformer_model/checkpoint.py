@@ -1,0 +1,130 @@
+"""Checkpoints: tensors and plain containers in torch's zip format, with the manifest inside."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oneformer_model.build import build
+from oneformer_model.oneformer import OneFormer
+from oneformer_spec.atomic import write_atomically
+from oneformer_spec.errors import CheckpointError, SpecError
+from oneformer_spec.manifest import Manifest
+from oneformer_spec.schema import ModelSection
+from oneformer_spec.schema.tree import Section, spec_tree
+from oneformer_spec.schema.tree import build as build_section
+
+STATE, MANIFEST = "state_dict", "manifest"
+_PLAIN = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype)
+_TEXT_BRANCH = "text_branch."
+
+
+def save(
+    path: str | Path, *, state_dict: Mapping[str, Tensor], manifest: Manifest, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a checkpoint atomically; the entries of `extra` stand beside the weights.
+
+    Raises:
+        TypeError: `extra` holds something that `read` would refuse.
+    """
+    content = {STATE: dict(state_dict), MANIFEST: manifest.to_dict(), **(extra or {})}
+    _check_plain(content, "checkpoint")
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return what `save` wrote, tensors on the CPU; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds code, or is no checkpoint of ours.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: does not exist") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path}: is a folder, not a checkpoint") from None
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path}: is no checkpoint, or holds more than tensors and plain data: it is not read"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path}: is damaged, or no checkpoint: {reason}") from None
+    if not isinstance(content, dict) or not isinstance(content.get(STATE), dict) or MANIFEST not in content:
+        raise CheckpointError(f"{path}: is no oneformer checkpoint: it lacks {STATE!r} or {MANIFEST!r}")
+    return content
+
+
+def load(path: str | Path, *, training: bool = False) -> OneFormer:
+    """Return the model of a checkpoint in eval mode; `training` builds and keeps the text branch.
+
+    Raises:
+        CheckpointError: The file cannot be read, or its tensors do not fit its own manifest.
+    """
+    return restore(read(path), path, training=training)
+
+
+def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:
+    """Return the model of what `read` returned; errors as in `load`."""
+    manifest = Manifest.from_dict(content[MANIFEST], source)
+    length = len(next(iter(manifest.task_tokens.values())))
+    try:
+        model = build(model_section(manifest), training=training, task_length=length)
+    except (SpecError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: its model cannot be built: {' '.join(str(error).split())}") from error
+    state = content[STATE]
+    if not training:
+        state = {name: value for name, value in state.items() if not name.startswith(_TEXT_BRANCH)}
+    load_state(model, state, source)
+    return model.eval()
+
+
+def model_section(manifest: Manifest) -> ModelSection:
+    """Return the spec's section `model` that a manifest holds as plain data."""
+    node = spec_tree().children["model"]
+    assert isinstance(node, Section)
+    section = build_section(node, manifest.model)
+    assert isinstance(section, ModelSection)
+    return section
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Copy tensors into a model, all or none.
+
+    Raises:
+        CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
+    """
+    own = model.state_dict()
+    misshapen = [
+        f"{name} {list(state[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    listed = {
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "misshapen": misshapen,
+    }
+    problems = [f"{kind}: {', '.join(names)}" for kind, names in listed.items() if names]
+    if problems:
+        raise CheckpointError(f"{source}: its tensors do not fit the model; {'; '.join(problems)}")
+    model.load_state_dict(state)
+
+
+def _check_plain(value: object, place: str) -> None:
+    """Raise TypeError where a value is neither tensor nor plain data."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(key, f"a key of {place}")
+            _check_plain(item, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_plain(item, f"{place}[{index}]")
+    elif not isinstance(value, _PLAIN):
+        raise TypeError(f"{place}: {type(value).__name__} cannot be stored in a checkpoint")

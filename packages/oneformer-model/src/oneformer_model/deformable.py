@@ -1,0 +1,165 @@
+"""Multi-scale deformable attention (Deformable DETR, section 4.1) in plain torch.
+
+Letters: B batch, Q queries, S tokens of all levels, M heads, D channels per head, L levels, P points per level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oneformer_model.constants import constant
+
+Shapes = tuple[tuple[int, int], ...]
+"""(height, width) of each level."""
+
+Points = tuple[Tensor, Tensor]
+"""x and y of sampling points, (B, Q, M * L * P) each, in pixels of their level: whole numbers are pixel centres."""
+
+Sampler = Callable[[Tensor, Shapes, Points, Tensor], Tensor]
+"""(value (B, S, M, D), shapes, points, weights (B, Q, M * L * P)) -> (B, Q, M * D); maps are zero beyond their edge."""
+
+
+def sample_bags(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
+    """Sum the four neighbours of all points of a query as one weighted bag of rows: the fastest form on CPUs."""
+    batch, tokens, heads, dim = value.shape
+    columns, column_shares = _neighbours(points[0], [width for _, width in shapes], heads)
+    rows, row_shares = _neighbours(points[1], [height for height, _ in shapes], heads)
+    bags = batch * weights.shape[1] * heads
+    per_head = weights.shape[2] // heads
+    first = _first_rows(shapes, batch, heads, per_head // len(shapes), value.device)
+    steps = _per_point([width * heads for _, width in shapes], weights.shape[2], heads, torch.int32, value.device)
+    rows = [row * steps + first for row in rows]
+    row_shares = [share * weights for share in row_shares]
+    cells = [(row + column * heads).view(bags, per_head) for row in rows for column in columns]
+    shares = [(row * column).view(bags, per_head) for row in row_shares for column in column_shares]
+    sums = F.embedding_bag(
+        torch.cat(cells, dim=1),
+        value.reshape(batch * tokens * heads, dim),  # a row per (sample, token, head)
+        mode="sum",
+        per_sample_weights=torch.cat(shares, dim=1).to(value.dtype),
+    )
+    return sums.view(batch, -1, heads * dim)
+
+
+def _neighbours(position: Tensor, lengths: Sequence[int], heads: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the two cells around positions (B, Q, M * L * P) on an axis and their shares; a share outside is zero."""
+    last = _per_point([length - 1 for length in lengths], position.shape[2], heads, torch.float32, position.device)
+    zero = torch.zeros_like(last)
+    lower = position.detach().floor()
+    fraction = position - lower
+    cells, shares = [], []
+    for cell, share in ((lower, 1 - fraction), (lower + 1, fraction)):
+        inside = torch.clamp(cell, zero, last)
+        cells.append(inside.to(torch.int32))
+        shares.append(share * (inside == cell))
+    return cells, shares
+
+
+def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
+    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs."""
+    _, _, heads, dim = value.shape
+    levels = value.split([height * width for height, width in shapes], dim=1)
+    x, y, weights = (
+        part.unflatten(-1, (heads, len(shapes), -1)).transpose(1, 2).flatten(0, 1) for part in (*points, weights)
+    )  # (B * M, Q, L, P) each
+    sums = []
+    for index, (height, width) in enumerate(shapes):
+        grid = torch.stack(((x[:, :, index] * 2 + 1) / width - 1, (y[:, :, index] * 2 + 1) / height - 1), dim=-1)
+        image = levels[index].permute(0, 2, 3, 1).reshape(-1, dim, height, width)  # (B * M, D, h, w)
+        sampled = F.grid_sample(image.to(grid.dtype), grid, align_corners=False)  # (B * M, D, Q, P)
+        sums.append((sampled * weights[:, None, :, index]).sum(dim=-1))
+    total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)  # (B * M, D, Q)
+    return total.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
+
+
+def _per_point(values: Sequence[int], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Repeat one value per level for every head and point, (M * L * P,): long rows are what the CPU computes fast."""
+    return _repeated(tuple(values), count, heads, dtype, device)
+
+
+@constant
+def _repeated(values: tuple[int, ...], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    levels = torch.tensor(values, dtype=dtype, device=device)[:, None]
+    return levels.expand(heads, -1, count // (heads * len(values))).flatten()
+
+
+@constant
+def _first_rows(shapes: Shapes, batch: int, heads: int, points: int, device: torch.device) -> Tensor:
+    """Return the table row of the first pixel that each point can hit, (B, 1, M * L * P)."""
+    areas = [height * width for height, width in shapes]
+    starts = torch.tensor([sum(areas[:level]) for level in range(len(areas))], dtype=torch.int32, device=device)
+    head = torch.arange(heads, dtype=torch.int32, device=device)
+    sample = torch.arange(batch, dtype=torch.int32, device=device) * (sum(areas) * heads)
+    first = sample[:, None, None] + head[:, None] + starts * heads  # (B, M, L)
+    return first[..., None].expand(-1, -1, -1, points).flatten(1)[:, None]
+
+
+def reference_points(shapes: Shapes, heads: int, points: int, device: torch.device) -> Points:
+    """Return where the centre of each token's pixel lies in each level, in that level's pixels, (S, M * L * P) each."""
+    x, y = [], []
+    for height, width in shapes:
+        rows = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        columns = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        y.append(rows[:, None].expand(-1, width).flatten())
+        x.append(columns.expand(height, -1).flatten())
+    count = heads * len(shapes) * points
+    widths = _per_point([width for _, width in shapes], count, heads, torch.float32, device)
+    heights = _per_point([height for height, _ in shapes], count, heads, torch.float32, device)
+    return torch.cat(x)[:, None] * widths - 0.5, torch.cat(y)[:, None] * heights - 0.5
+
+
+class DeformableAttention(nn.Module):
+    """Self-attention in which every token looks at a few learned points of every level."""
+
+    sampler: Sampler | None
+    """Which form computes the sampling; None chooses by device."""
+
+    def __init__(self, dim: int, *, num_heads: int, num_levels: int, num_points: int, precise: bool = False) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}")
+        self.num_heads, self.num_levels, self.num_points, self.precise = num_heads, num_levels, num_points, precise
+        self.sampling_offsets = nn.Linear(dim, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(dim, num_heads * num_levels * num_points)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        self.sampler = None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Look at rings around the token: head m in direction m, point p at distance p + 1 (Deformable DETR)."""
+        angles = torch.arange(self.num_heads, dtype=torch.float32) * (2 * math.pi / self.num_heads)
+        directions = torch.stack((angles.cos(), angles.sin()), dim=-1)
+        directions = directions / directions.abs().amax(dim=-1, keepdim=True)
+        distances = torch.arange(1, self.num_points + 1, dtype=torch.float32)
+        offsets = directions[:, None, None] * distances[:, None]  # (M, 1, P, 2)
+        nn.init.zeros_(self.sampling_offsets.weight)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(offsets.expand(-1, self.num_levels, -1, -1).flatten())
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        for linear in (self.value, self.output):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, position: Tensor, shapes: Shapes, reference: Points) -> Tensor:
+        """Mix tokens (B, S, dim) of all levels, in the order of `shapes`; `position` is added to the queries."""
+        if self.precise and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._attend(x.float(), position.float(), shapes, reference)
+        return self._attend(x, position, shapes, reference)
+
+    def _attend(self, x: Tensor, position: Tensor, shapes: Shapes, reference: Points) -> Tensor:
+        query = x + position
+        offsets = self.sampling_offsets(query).unflatten(-1, (-1, 2))  # (B, S, M * L * P, 2)
+        points = offsets[..., 0] + reference[0], offsets[..., 1] + reference[1]
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(dim=-1).flatten(2)
+        value = self.value(x).unflatten(-1, (self.num_heads, -1))
+        sampler = self.sampler or (sample_bags if x.device.type == "cpu" else sample_grids)
+        return cast(Tensor, self.output(sampler(value, shapes, points, weights)))

@@ -1,0 +1,71 @@
+"""The command `export`: a checkpoint becomes an ONNX file that knows everything about itself."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from oneformer_model import checkpoint
+from oneformer_spec.atomic import write_atomically
+from oneformer_spec.errors import OneFormerError, SpecError, UsageError
+from oneformer_spec.manifest import Manifest
+from oneformer_spec.pending import check_available
+from oneformer_spec.run_folder import RunFolder, results_folder
+from oneformer_spec.schema import ExportSection, Spec
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+FILE_NAME = "model.onnx"
+
+
+def run(spec: Spec, *, force: bool = False) -> None:
+    """Write `export.checkpoint` as ONNX; a file that is there stays unless `force` is given.
+
+    Raises:
+        SpecError: No checkpoint is named, or the spec asks for a feature or a device that is not there.
+        UsageError: A package is missing, or the file exists.
+        CheckpointError: The checkpoint cannot be read.
+        OneFormerError: The graph does not compute what the checkpoint does; nothing is written.
+    """
+    check_available(spec, "export")
+    options = spec.export
+    if not options.checkpoint:
+        raise SpecError("export.checkpoint: names no file; set it to the checkpoint to export")
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"export needs {', '.join(missing)}; get it with: python -m pip install 'oneformer-model[onnx]'"
+        )
+    target = Path(options.onnx_file) if options.onnx_file else results_folder(spec, "export") / FILE_NAME
+    if target.exists() and not force:
+        raise UsageError(f"{target}: exists; replace it with --force, or name another export.onnx_file")
+    content = checkpoint.read(options.checkpoint)
+    device = _device(options)
+    with RunFolder.open(spec, "export"):
+        _export(content, options, device, target)
+
+
+def _export(content: dict[str, object], options: ExportSection, device: torch.device, target: Path) -> None:
+    from oneformer_model.onnx_graph import Shape, write_graph  # needs onnx
+
+    batch = None if options.batch_size == -1 else options.batch_size
+    shape = Shape(batch, options.input_height, options.input_width)
+    model = checkpoint.restore(content, options.checkpoint)
+    manifest = Manifest.from_dict(content[checkpoint.MANIFEST], options.checkpoint)
+    try:
+        graph = write_graph(model, manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose)
+    except OneFormerError as error:
+        raise OneFormerError(f"{target}: not written: {error}") from error
+    write_atomically(target, graph.SerializeToString())
+    size = f"{'any' if batch is None else batch} x 3 x {shape.height} x {shape.width}"
+    print(f"exported: {target} (opset {options.opset_version}, input {size}, the checkpoint's logits)")
+
+
+def _device(options: ExportSection) -> torch.device:
+    if options.on_cpu:
+        return torch.device("cpu")
+    if options.gpu_id >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise SpecError(f"export.gpu_id: {options.gpu_id}: torch sees {count} GPUs here; set export.on_cpu: true")
+    return torch.device("cuda", options.gpu_id)

@@ -1,0 +1,56 @@
+"""The runtime of `.pth` files: the network itself behind a Segmenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from oneformer_model import checkpoint
+from oneformer_model.oneformer import OneFormer
+from oneformer_spec.errors import CheckpointError
+from oneformer_spec.manifest import Manifest
+from oneformer_spec.segmenter import Run, Segmenter
+
+
+def open(path: str | Path, device: str = "auto", num_threads: int | None = None) -> Segmenter:
+    """Return the model of a checkpoint, ready to segment pictures.
+
+    Args:
+        path: The checkpoint.
+        device: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one.
+        num_threads: CPU threads of this process; None leaves torch's own choice.
+
+    Raises:
+        CheckpointError: The file cannot be read, or there is no such device.
+    """
+    target = _device(path, device)
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    content = checkpoint.read(path)
+    model = checkpoint.restore(content, path).to(target)
+    return Segmenter(_runner(model, target), Manifest.from_dict(content[checkpoint.MANIFEST], path))
+
+
+def _device(path: str | Path, name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CheckpointError(f"{path}: no device {name!r}; there are auto, cpu, cuda and cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CheckpointError(f"{path}: no device {name!r}: torch sees {torch.cuda.device_count()} GPUs here")
+    return device
+
+
+def _runner(model: OneFormer, device: torch.device) -> Run:
+    def run(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
+        with torch.inference_mode():
+            prediction = model(torch.from_numpy(image).to(device), torch.from_numpy(task_tokens).to(device))
+        return prediction.class_logits, prediction.mask_logits
+
+    return run

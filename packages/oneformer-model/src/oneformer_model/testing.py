@@ -1,0 +1,129 @@
+"""The contract of a backbone as a check that every registered backbone, ours or a plugin's, must pass."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oneformer_model.backbones import Backbone, Recomputing, Staged
+from oneformer_spec import hooks
+from oneformer_spec.plugins import resolve
+from oneformer_spec.schema.option import stated
+
+SIZES = ((64, 64), (61, 83))
+_HEAVY = ("torch", "timm")
+
+
+def check_backbone(declaration: hooks.Backbone, **options: Any) -> None:
+    """Check a declared backbone; `options` make it small, the rest takes its defaults.
+
+    Raises:
+        AssertionError: It breaks the contract; the message says where.
+    """
+    _check_options(declaration)
+    build = resolve(declaration.target)
+    torch.manual_seed(0)
+    backbone = build(**options)
+    _require(isinstance(backbone, nn.Module), f"{declaration.target} must return an nn.Module")
+    _require(isinstance(backbone, Backbone), f"{declaration.name}: `channels` and `strides` are missing")
+    _require(
+        list(backbone.channels) == list(backbone.strides),
+        f"{declaration.name}: `channels` names {list(backbone.channels)}, `strides` {list(backbone.strides)}",
+    )
+    for size in SIZES:
+        _check_outputs(declaration.name, backbone, size)
+    _check_gradients(declaration.name, backbone)
+    if isinstance(backbone, Staged):
+        _check_stages(declaration.name, backbone)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _check_options(declaration: hooks.Backbone) -> None:
+    """Options are a dataclass that needs no torch; names and defaults are the keywords of the target."""
+    kind = resolve(declaration.options)
+    _require(is_dataclass(kind), f"{declaration.options} must be a dataclass")
+    module = declaration.options.partition(":")[0]
+    script = f"import sys, {module}; print(*[name for name in {_HEAVY!r} if name in sys.modules])"
+    heavy = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    _require(not heavy, f"{module} imports {', '.join(heavy)}: specs could not be checked where that is not installed")
+    declared = {item.name: _default(item) for item in fields(kind) if not stated(item).spec_only}
+    keywords = {
+        name: _listed(parameter.default)
+        for name, parameter in inspect.signature(resolve(declaration.target)).parameters.items()
+    }
+    _require(declared == keywords, f"{declaration.options} declares {declared}, {declaration.target} takes {keywords}")
+
+
+def _default(item: Field[Any]) -> Any:
+    return _listed(item.default if item.default_factory is MISSING else item.default_factory())
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _check_outputs(name: str, backbone: Backbone, size: tuple[int, int]) -> None:
+    image = torch.randn(2, 3, *size)
+    _module(backbone).eval()
+    with torch.inference_mode():
+        outputs, alone = backbone(image), backbone(image[1:])
+    _require(
+        list(outputs) == list(backbone.channels), f"{name}: gives {list(outputs)}, tells {list(backbone.channels)}"
+    )
+    for output, value in outputs.items():
+        stride = backbone.strides[output]
+        expected = (2, backbone.channels[output], -(-size[0] // stride), -(-size[1] // stride))
+        _require(tuple(value.shape) == expected, f"{name}: {output} of {size} is {tuple(value.shape)}, not {expected}")
+        _require(bool(value.isfinite().all()), f"{name}: {output} of {size} holds values that are not finite")
+        _require(
+            torch.allclose(value[1:], alone[output], rtol=1e-3, atol=1e-4),
+            f"{name}: {output} of {size} changes with the other images of the batch",
+        )
+
+
+def _check_gradients(name: str, backbone: Backbone) -> None:
+    """Every parameter learns; with recomputed activations the gradients are the same."""
+    gradients = _gradients(backbone)
+    unreached = [key for key, value in gradients.items() if value is None]
+    _require(not unreached, f"{name}: no gradient reaches {', '.join(unreached)}")
+    if not isinstance(backbone, Recomputing):
+        return
+    backbone.set_grad_checkpointing(True)
+    recomputed = _gradients(backbone)
+    backbone.set_grad_checkpointing(False)
+    for key, value in gradients.items():
+        other = recomputed[key]
+        same = value is not None and other is not None and torch.allclose(value, other, rtol=1e-3, atol=1e-5)
+        _require(same, f"{name}: the gradient of {key} changes when activations are recomputed")
+
+
+def _gradients(backbone: Backbone) -> Mapping[str, Tensor | None]:
+    module = _module(backbone).train()
+    module.zero_grad()
+    torch.manual_seed(0)  # dropout and drop path draw the same
+    outputs = backbone(torch.randn(2, 3, 64, 64))
+    torch.stack([value.square().mean() for value in outputs.values()]).sum().backward()
+    return {key: parameter.grad for key, parameter in module.named_parameters()}
+
+
+def _check_stages(name: str, backbone: Staged) -> None:
+    inside = set(_module(backbone).modules())
+    _require(
+        all(part in inside for part in backbone.stem_and_stages()), f"{name}: stem_and_stages names foreign modules"
+    )
+
+
+def _module(backbone: object) -> nn.Module:
+    assert isinstance(backbone, nn.Module)
+    return backbone

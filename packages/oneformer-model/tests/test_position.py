@@ -1,0 +1,24 @@
+import math
+
+import torch
+
+from oneformer_model.position import sine_code
+
+CPU = torch.device("cpu")
+
+
+def test_a_code_is_sines_and_cosines_of_y_then_x():
+    height, width, dim = 3, 5, 8
+    code = sine_code(height, width, dim, CPU).view(height, width, dim)
+    row, column = 1, 3
+    y, x = (row + 1) / (height + 1e-6) * 2 * math.pi, (column + 1) / (width + 1e-6) * 2 * math.pi
+    expected = [f(v / 10_000 ** (2 * i / 4)) for v in (y, x) for i in range(2) for f in (math.sin, math.cos)]
+    torch.testing.assert_close(code[row, column], torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def test_a_code_made_in_inference_serves_training():
+    with torch.inference_mode():
+        sine_code(11, 13, 8, CPU)
+    weight = torch.ones(8, requires_grad=True)
+    (sine_code(11, 13, 8, CPU) * weight).sum().backward()
+    assert weight.grad is not None

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from oneformer_model import checkpoint, runtime, task_tokens
+from oneformer_spec.errors import CheckpointError
+from oneformer_spec.plugins import resolve
+from oneformer_spec.tasks import TASKS, Task
+
+
+@pytest.fixture
+def path(tmp_path, training_model, manifest):
+    path = tmp_path / "model.pth"
+    checkpoint.save(path, state_dict=training_model.state_dict(), manifest=manifest)
+    return path
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_pictures_of_any_size_are_segmented_at_their_size(path, task):
+    segmenter = runtime.open(path)
+    pictures = [np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8) for size in ((50, 70, 3), (90, 40, 3))]
+    results = segmenter.predict(pictures, task)
+    assert [result.map.shape for result in results] == [(50, 70), (90, 40)]
+    assert all(result.task == task for result in results)
+
+
+def test_logits_are_the_models(path):
+    image = torch.randn(1, 3, 64, 96)
+    found = runtime.open(path, "cpu").run(image.numpy(), task_tokens(Task.SEMANTIC).numpy())
+    with torch.inference_mode():
+        expected = checkpoint.load(path)(image, task_tokens(Task.SEMANTIC))
+    assert torch.equal(found[0], expected.class_logits)
+    assert torch.equal(found[1], expected.mask_logits)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_named(path, device):
+    with pytest.raises(CheckpointError, match=f"{path}: no device '{device}'"):
+        runtime.open(path, device)
+
+
+def test_the_plugin_points_at_what_exists():
+    from oneformer_model import plugin
+
+    assert resolve(plugin.oneformer_runtimes()[0].target) is runtime.open
+    assert [command.name for command in plugin.oneformer_commands()] == ["export"]
+    assert callable(resolve(plugin.oneformer_commands()[0].target))
