@@ -125,7 +125,7 @@ def test_a_manifest_that_cannot_be_built_is_one_line(tmp_path, training_model, m
     path = tmp_path / "model.pth"
     model = {**manifest.model, "backbone": {**manifest.model["backbone"], "type": "of-a-plugin"}}
     checkpoint.save(path, state_dict=training_model.state_dict(), manifest=replace(manifest, model=model))
-    with pytest.raises(CheckpointError, match="its model cannot be built: .*of-a-plugin"):
+    with pytest.raises(CheckpointError, match=r"its model cannot be built: .*of-a-plugin"):
         oneformer_model.load(path)
 
 

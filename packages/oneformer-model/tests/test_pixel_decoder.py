@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from oneformer_model.pixel_decoder import NORMS, DeformablePixelDecoder
+from oneformer_model.pixel_decoder import NORMS, DeformablePixelDecoder, GroupNorm
 
 CHANNELS = {"res2": 8, "res3": 16, "res4": 24, "res5": 32}
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -68,3 +68,13 @@ def test_dropout_acts_in_training_only(features):
         assert not torch.equal(module(features).mask_features, module(features).mask_features)
         module.eval()
         assert torch.equal(module(features).mask_features, module(features).mask_features)
+
+
+def test_group_norm_is_exact_for_channels_last_maps():
+    torch.manual_seed(0)
+    norm = GroupNorm(4, 16)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = (torch.randn(2, 16, 96, 130) + 50).to(memory_format=torch.channels_last)
+    exact = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double())
+    torch.testing.assert_close(norm(x).double(), exact, atol=1e-4, rtol=0)

@@ -71,13 +71,10 @@ def test_fresh_attention_is_drawn_like_one_matrix():
 
 @pytest.mark.parametrize("pre_norm", [False, True])
 def test_norms_stand_before_or_after_the_branch(pre_norm):
-    x, position = torch.randn(2, 5, DIM) * 3, torch.randn(5, DIM)
+    x, position, other = torch.randn(2, 5, DIM) * 3, torch.randn(5, DIM), torch.randn(2, 7, DIM)
     layers = [
         (SelfAttentionLayer(DIM, HEADS, pre_norm=pre_norm), (position,)),
-        (
-            CrossAttentionLayer(DIM, HEADS, pre_norm=pre_norm),
-            (position, torch.randn(2, 7, DIM), torch.randn(2, 7, DIM)),
-        ),
+        (CrossAttentionLayer(DIM, HEADS, pre_norm=pre_norm), (position, other, other)),
         (FeedForwardLayer(DIM, 32, pre_norm=pre_norm), ()),
     ]
     for layer, inputs in layers:
@@ -100,5 +97,5 @@ def test_the_class_transformer_starts_every_query(encoder_layers, pre_norm):
     arguments = torch.randn(12, DIM), torch.randn(2, 12, DIM), torch.randn(5, DIM)
     started = transformer(*arguments, task)
     assert started.shape == (2, 5, DIM)
-    assert not torch.allclose(started, transformer(*arguments, task + 1), atol=1e-3)
+    assert not torch.allclose(started, transformer(*arguments, -task), atol=1e-3)
     assert (len(transformer.encoder), len(transformer.decoder)) == (encoder_layers, 2)

@@ -27,8 +27,20 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation of maps in row-major order.
+
+    torch's CPU kernel for channels-last maps takes the variance as E[x^2] - E[x]^2 in float32: with a mean of 50
+    deviations it is off by 1.6e-2, where the row-major kernel is off by 5e-6.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise a map (B, C, h, w)."""
+        return super().forward(x.contiguous())
+
+
 NORMS: Mapping[str, Callable[[int], nn.Module]] = {
-    "GN": lambda channels: nn.GroupNorm(math.gcd(_GROUPS, channels), channels),
+    "GN": lambda channels: GroupNorm(math.gcd(_GROUPS, channels), channels),
     "LN": LayerNorm2d,
     "BN": nn.BatchNorm2d,
     "SyncBN": nn.SyncBatchNorm,

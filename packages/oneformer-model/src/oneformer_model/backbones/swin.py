@@ -229,7 +229,8 @@ class SwinTransformer(nn.Module):
             position_cells=pretrain_img_size // patch_size if ape else None,
             dropout=drop_rate,
         )
-        paths = torch.linspace(0, drop_path_rate, sum(depths)).tolist()  # rises with depth, over all stages
+        total = sum(depths)
+        paths = [drop_path_rate * index / max(total - 1, 1) for index in range(total)]  # rises over all stages
 
         def block(dim: int, heads: int, position: int, drop_path: float) -> SwinBlock:
             attention = WindowAttention(
