@@ -17,17 +17,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+
 from oneformer_model import checkpoint
 from oneformer_model.build import build
 from oneformer_spec.frame import plan
 from oneformer_spec.images import find_images, read_image
+from oneformer_spec.labels import Labels
 from oneformer_spec.load import load_spec
 from oneformer_spec.manifest import Manifest
-from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
-from PIL import Image
 
 SPEC = "examples/nuclei/demo.yaml"
 IMAGES = Path("examples/nuclei/images/val")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oneformer_spec.decode import Thresholds
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError
 from oneformer_spec.frame import SizeRule
@@ -46,13 +47,16 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
     """Return the segmenter with the thresholds that the user wrote; the model's own stand for the others."""
     test, known = spec.model.test, segmenter.manifest.thresholds
-    own = {
-        "object_mask": ("object_mask_threshold", test.object_mask_threshold),
-        "overlap": ("overlap_threshold", test.overlap_threshold),
-        "topk": ("test_topk_per_image", test.test_topk_per_image),
-    }
-    written = {name: value for name, (field, value) in own.items() if f"model.test.{field}" in spec.written}
-    manifest = replace(segmenter.manifest, thresholds=replace(known, **written))
+
+    def written(field: str) -> bool:
+        return f"model.test.{field}" in spec.written
+
+    thresholds = Thresholds(
+        object_mask=test.object_mask_threshold if written("object_mask_threshold") else known.object_mask,
+        overlap=test.overlap_threshold if written("overlap_threshold") else known.overlap,
+        topk=test.test_topk_per_image if written("test_topk_per_image") else known.topk,
+    )
+    manifest = replace(segmenter.manifest, thresholds=thresholds)
     return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
 
 

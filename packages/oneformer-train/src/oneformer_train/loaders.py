@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from oneformer_data.pipeline import Example, TrainingPipeline
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, TrainSection
-from oneformer_train.batch import Batch, collate
+from oneformer_train.batch import collate
 
 
 class ExampleStream(Dataset[Example]):
@@ -76,8 +77,8 @@ class _Pictures(Dataset[Sample]):
 
 def training_loader(
     pipeline: TrainingPipeline, dataset: DatasetSection, train: TrainSection, batches_done: Callable[[], int]
-) -> DataLoader[Batch]:
-    """Return the loader of training batches."""
+) -> DataLoader[Any]:
+    """Return the loader of training batches, `Batch`."""
     batches = PositionBatches(
         batch_size=dataset.train.batch_size,
         batches_per_epoch=batches_per_epoch(len(pipeline), dataset.train.batch_size, train),
@@ -95,8 +96,8 @@ def training_loader(
     )
 
 
-def validation_loader(samples: Sequence[Sample], dataset: DatasetSection) -> DataLoader[list[Sample]]:
-    """Return the loader of whole validation pictures, in order."""
+def validation_loader(samples: Sequence[Sample], dataset: DatasetSection) -> DataLoader[Any]:
+    """Return the loader of whole validation pictures, lists of `Sample`, in order."""
     return DataLoader(
         _Pictures(samples),
         batch_size=dataset.val.batch_size,

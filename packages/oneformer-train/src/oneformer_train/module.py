@@ -44,11 +44,17 @@ class TrainingModule(pl.LightningModule):
         self.validation = validation
         self.batches_done = 0
 
+    @property
+    def logit_scale(self) -> Tensor:
+        """The logarithm of the inverse contrastive temperature, which is trained with the text branch."""
+        assert self.model.text_branch is not None
+        return self.model.text_branch.logit_scale
+
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Return the losses of a batch by name; "loss" is what is minimised."""
         prediction = self.model(batch.image, batch.task_tokens, batch.texts)
         targets = [Target(labels, masks) for labels, masks in zip(batch.labels, batch.masks, strict=True)]
-        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.model.text_branch.logit_scale)
+        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale)
         self.batches_done += 1  # a checkpoint after this step goes on with the next batch of the stream
         return {name: self.loss_factor * value for name, value in terms.items()}
 

@@ -11,6 +11,8 @@ import pytorch_lightning as pl
 from tqdm import tqdm
 
 from oneformer_spec.run_folder import RunFolder
+from oneformer_train.module import TrainingModule
+from oneformer_train.validation import SCORES
 
 _SECONDS_BETWEEN_LINES = 20.0
 
@@ -31,7 +33,7 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock where this process begins, not where the run once began."""
         self._began = self._last_line = time.monotonic()
-        self._first = self._done = pl_module.batches_done
+        self._first = self._done = _batches_done(pl_module)
         if trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(total=self.total_batches, initial=self._first, unit="batch", dynamic_ncols=True)
 
@@ -39,7 +41,7 @@ class Progress(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Show the batch that was trained on."""
-        self._done = pl_module.batches_done
+        self._done = _batches_done(pl_module)
         now = time.monotonic()
         due = now - self._last_line >= _SECONDS_BETWEEN_LINES or trainer.is_last_batch
         if not trainer.is_global_zero or (self._bar is None and not due):
@@ -62,22 +64,13 @@ class Progress(pl.Callback):
         """Record the epoch with its losses and the newest scores."""
         if not trainer.is_global_zero:
             return
-        scores = {
-            name: float(trainer.callback_metrics[name])
-            for name in ("mIoU", "AP", "PQ")
-            if name in trainer.callback_metrics
-        }
-        self.run.status(
-            "RUNNING",
-            "epoch finished",
-            epoch=trainer.current_epoch,
-            eta=self._time_left(),
-            kpi={**self._losses, **scores},
-        )
+        scores = {name: float(trainer.callback_metrics[name]) for name in SCORES if name in trainer.callback_metrics}
+        kpi = self._losses | scores
+        self.run.status("RUNNING", "epoch finished", epoch=trainer.current_epoch, eta=self._time_left(), kpi=kpi)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the scores of a validation."""
-        scores = "  ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in ("mIoU", "AP", "PQ"))
+        scores = "  ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in SCORES)
         if trainer.is_global_zero:
             tqdm.write(f"epoch {trainer.current_epoch}  validation: {scores}", file=sys.stderr)
 
@@ -103,3 +96,8 @@ class Progress(pl.Callback):
         batches_per_second = self._speed() / self.batch_size
         left = (self.total_batches - self._done) / batches_per_second if batches_per_second else 0.0
         return str(timedelta(seconds=round(left)))
+
+
+def _batches_done(module: pl.LightningModule) -> int:
+    assert isinstance(module, TrainingModule)
+    return module.batches_done
