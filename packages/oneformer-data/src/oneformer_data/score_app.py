@@ -1,20 +1,20 @@
-"""The command `score`: its Typer app. Nothing else here imports typer, which comes with oneformer-cli."""
+"""The command `score`: its Typer app. Nothing else here imports typer, which comes with oneformer-cli.
+
+What a command runs is imported when it runs, so that its help is instant.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oneformer_data import score
-from oneformer_data.documents import listed, read_json
-from oneformer_data.report import table
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.labels import Labels
+if TYPE_CHECKING:
+    from oneformer_spec.labels import Labels
 
-app = typer.Typer(help="Score saved predictions against ground truth.", no_args_is_help=True)
+app = typer.Typer(help="Score saved predictions against ground truth.", no_args_is_help=True, add_completion=False)
 
 Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the numbers to FILE; - for stdout.")]
 
@@ -28,6 +28,8 @@ def panoptic(
     json_file: Json = None,
 ) -> None:
     """Panoptic quality: PQ, SQ and RQ."""
+    from oneformer_data import score
+
     _finish(score.score_panoptic(gt, gt_dir, pred, pred_dir), _labels(gt), json_file)
 
 
@@ -38,6 +40,8 @@ def instance(
     json_file: Json = None,
 ) -> None:
     """Mask AP and AR."""
+    from oneformer_data import score
+
     _finish(score.score_instance(gt, pred), _labels(gt), json_file)
 
 
@@ -50,17 +54,26 @@ def semantic(
     json_file: Json = None,
 ) -> None:
     """Mean and weighted IoU, mean and pixel accuracy."""
+    from oneformer_data import score
+    from oneformer_spec.labels import Labels
+
     rows = [{"id": index + 1, "name": str(index), "isthing": 0} for index in range(num_classes)]
     metrics = score.score_semantic(gt, pred, num_classes=num_classes, ignore=ignore)
     _finish(metrics, Labels.parse(rows, source="classes"), json_file)
 
 
 def _labels(gt: str) -> Labels:
+    from oneformer_data.documents import listed, read_json
+    from oneformer_spec.labels import Labels
+
     rows = [{"name": f"{row.get('id')}", **row} for row in listed(read_json(gt), "categories", gt)]
     return Labels.parse(rows, source=gt)
 
 
 def _finish(metrics: dict[str, Any], labels: Labels, path: str | None) -> None:
+    from oneformer_data.report import table
+    from oneformer_spec.atomic import write_atomically
+
     text = json.dumps(metrics, indent=1)
     if path == "-":
         typer.echo(text)
