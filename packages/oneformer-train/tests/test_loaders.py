@@ -58,21 +58,31 @@ def test_length_of_an_epoch(iters_per_epoch: int | None, accumulate: int, expect
     assert batches_per_epoch(1, 4, TrainSection()) == 1
 
 
-def test_a_batch_holds_each_different_text_once_and_cut_to_the_longest() -> None:
-    def example(rows: list[list[int]], index: list[int]) -> Example:
-        return Example(
-            name="x",
-            task=Task.PANOPTIC,
-            image=np.zeros((3, 4, 4), dtype=np.float32),
-            task_tokens=np.zeros(77, dtype=np.float32),
-            labels=np.zeros(1, dtype=np.int64),
-            masks=np.zeros((1, 4, 4), dtype=bool),
-            text_tokens=np.array([row + [0] * (10 - len(row)) for row in rows], dtype=np.int64),
-            text_index=np.array(index, dtype=np.int64),
-        )
+def example(rows: list[list[int]], index: list[int], size: tuple[int, int] = (4, 4)) -> Example:
+    return Example(
+        name="x",
+        task=Task.PANOPTIC,
+        image=np.ones((3, *size), dtype=np.float32),
+        task_tokens=np.zeros(77, dtype=np.float32),
+        labels=np.zeros(1, dtype=np.int64),
+        masks=np.ones((1, *size), dtype=bool),
+        text_tokens=np.array([row + [0] * (10 - len(row)) for row in rows], dtype=np.int64),
+        text_index=np.array(index, dtype=np.int64),
+    )
 
+
+def test_a_batch_holds_each_different_text_once_and_cut_to_the_longest() -> None:
     first, second = example([[5, 1, 9], [5, 9]], [0, 1, 1]), example([[5, 9], [5, 2, 2, 9]], [1, 0, 0])
     batch = collate([first, second])
     assert batch.texts.tokens.shape == (3, 4)
     wanted = [[[5, 1, 9, 0], [5, 9, 0, 0], [5, 9, 0, 0]], [[5, 2, 2, 9], [5, 9, 0, 0], [5, 9, 0, 0]]]
     assert batch.texts.tokens[batch.texts.index].tolist() == wanted
+    assert collate([first, second], cut_texts=False).texts.tokens.shape == (3, 10)
+
+
+def test_pictures_of_different_sizes_are_padded_right_and_bottom() -> None:
+    batch = collate([example([[5, 9]], [0], (3, 5)), example([[5, 9]], [0], (4, 2))])
+    assert batch.image.shape == (2, 3, 4, 5)
+    assert [mask.shape for mask in batch.masks] == [(1, 4, 5)] * 2
+    assert batch.image[1, 0].tolist() == [[1, 1, 0, 0, 0]] * 4
+    assert batch.masks[0][0].sum() == 15

@@ -60,7 +60,7 @@ def run(spec: Spec) -> None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
             module,
-            training_loader(pipeline, spec.dataset, spec.train, lambda: module.batches_done),
+            training_loader(pipeline, spec, lambda: module.batches_done),
             validation_loader(samples, spec.dataset) if samples is not None else None,
             ckpt_path=start.path if start is not None else None,
         )

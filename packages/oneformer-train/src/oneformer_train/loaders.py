@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oneformer_data.pipeline import Example, TrainingPipeline
 from oneformer_data.sample import Sample
-from oneformer_spec.schema import DatasetSection, TrainSection
+from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batch import collate
 
 
@@ -75,10 +76,9 @@ class _Pictures(Dataset[Sample]):
         return self.samples[index]
 
 
-def training_loader(
-    pipeline: TrainingPipeline, dataset: DatasetSection, train: TrainSection, batches_done: Callable[[], int]
-) -> DataLoader[Any]:
+def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callable[[], int]) -> DataLoader[Any]:
     """Return the loader of training batches, `Batch`."""
+    dataset, train = spec.dataset, spec.train
     batches = PositionBatches(
         batch_size=dataset.train.batch_size,
         batches_per_epoch=batches_per_epoch(len(pipeline), dataset.train.batch_size, train),
@@ -87,7 +87,7 @@ def training_loader(
     return DataLoader(
         ExampleStream(pipeline, seed=train.seed),
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=partial(collate, cut_texts=spec.model.text_encoder.causal),
         num_workers=dataset.train.num_workers,
         persistent_workers=dataset.train.num_workers > 0,
         pin_memory=dataset.pin_memory and torch.cuda.is_available(),
