@@ -137,10 +137,7 @@ def headline(metrics: dict[str, object]) -> dict[str, float]:
 
 
 def equal_pixels(first: Path, second: Path) -> float:
-    """Return the smallest share of equal pixels over the tasks, all images of a task counted together.
-
-    Segment ids are arbitrary, so maps are compared by the category of each pixel and by where segments meet.
-    """
+    """Return the smallest share over the tasks of pixels whose category or segment id is the same in both results."""
     shares = []
     for task in TASKS:
         pairs = [
