@@ -35,8 +35,9 @@ def hugging_face() -> Callable[[torch.Tensor, torch.Tensor], object]:
         num_heads=[3, 6, 12, 24],
         window_size=7,
         out_features=["stage1", "stage2", "stage3", "stage4"],
+        attn_implementation="sdpa",  # the whole model does not take it, its backbone does
     )
-    config = OneFormerConfig(backbone_config=swin, is_training=False, attn_implementation="sdpa", **HEAD)
+    config = OneFormerConfig(backbone_config=swin, is_training=False, **HEAD)
     model = OneFormerForUniversalSegmentation(config).eval()
     return lambda image, tokens: model(pixel_values=image, task_inputs=tokens)
 
