@@ -195,3 +195,9 @@ def test_the_number_of_workers_does_not_change_the_result(spec_file: Path) -> No
     shutil.move(alone, alone.parent / "alone")
     many = train(spec_file, "train.num_epochs=1", "train.validation_interval=5", "dataset.train.num_workers=2")
     assert_same_weights(many / "oneformer_model_latest.pth", alone.parent / "alone" / "oneformer_model_latest.pth")
+
+
+def test_a_run_gives_the_signals_back(spec_file: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(spec_file, "train.num_epochs=1", "train.validation_interval=5")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

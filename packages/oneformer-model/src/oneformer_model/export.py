@@ -11,7 +11,6 @@ from oneformer_model import checkpoint
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.manifest import Manifest
-from oneformer_spec.pending import check_available
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
 
@@ -28,7 +27,6 @@ def run(spec: Spec, *, force: bool = False) -> None:
         CheckpointError: The checkpoint cannot be read.
         OneFormerError: The graph does not compute what the checkpoint does; nothing is written.
     """
-    check_available(spec, "export")
     options = spec.export
     if not options.checkpoint:
         raise SpecError("export.checkpoint: names no file; set it to the checkpoint to export")

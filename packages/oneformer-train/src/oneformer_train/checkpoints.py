@@ -35,12 +35,20 @@ class Checkpoints(pl.Callback):
         self.by_step = options.checkpoint_interval_unit == "step"
         self.epochs_done = 0
         self._signal: int | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
         self._last_step_saved = 0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let the first SIGINT or SIGTERM finish the step and save; a second one ends at once."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note_signal)
+        self._handlers = {
+            number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back to whoever had them before the run."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
