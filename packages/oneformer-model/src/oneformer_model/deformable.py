@@ -6,59 +6,20 @@ Letters: B batch, Q queries, S tokens of all levels, M heads, D channels per hea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneformer_model.constants import constant
-
-Shapes = tuple[tuple[int, int], ...]
-"""(height, width) of each level."""
+from oneformer_model.weighted_bags import Shapes, repeated, sample_bags
 
 Points = tuple[Tensor, Tensor]
 """x and y of sampling points, (B, Q, M * L * P) each, in pixels of their level: whole numbers are pixel centres."""
 
 Sampler = Callable[[Tensor, Shapes, Points, Tensor], Tensor]
 """(value (B, S, M, D), shapes, points, weights (B, Q, M * L * P)) -> (B, Q, M * D); maps are zero beyond their edge."""
-
-
-def sample_bags(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
-    """Sum the four neighbours of all points of a query as one weighted bag of rows: the fastest form on CPUs."""
-    batch, tokens, heads, dim = value.shape
-    columns, column_shares = _neighbours(points[0], [width for _, width in shapes], heads)
-    rows, row_shares = _neighbours(points[1], [height for height, _ in shapes], heads)
-    bags = batch * weights.shape[1] * heads
-    per_head = weights.shape[2] // heads
-    first = _first_rows(shapes, batch, heads, per_head // len(shapes), value.device)
-    steps = _per_point([width * heads for _, width in shapes], weights.shape[2], heads, torch.int32, value.device)
-    rows = [row * steps + first for row in rows]
-    row_shares = [share * weights for share in row_shares]
-    cells = [(row + column * heads).view(bags, per_head) for row in rows for column in columns]
-    shares = [(row * column).view(bags, per_head) for row in row_shares for column in column_shares]
-    sums = F.embedding_bag(
-        torch.cat(cells, dim=1),
-        value.reshape(batch * tokens * heads, dim),  # a row per (sample, token, head)
-        mode="sum",
-        per_sample_weights=torch.cat(shares, dim=1).to(value.dtype),
-    )
-    return sums.view(batch, -1, heads * dim)
-
-
-def _neighbours(position: Tensor, lengths: Sequence[int], heads: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the two cells around positions (B, Q, M * L * P) on an axis and their shares; a share outside is zero."""
-    last = _per_point([length - 1 for length in lengths], position.shape[2], heads, torch.float32, position.device)
-    zero = torch.zeros_like(last)
-    lower = position.detach().floor()
-    fraction = position - lower
-    cells, shares = [], []
-    for cell, share in ((lower, 1 - fraction), (lower + 1, fraction)):
-        inside = torch.clamp(cell, zero, last)
-        cells.append(inside.to(torch.int32))
-        shares.append(share * (inside == cell))
-    return cells, shares
 
 
 def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
@@ -78,28 +39,6 @@ def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor)
     return total.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
 
 
-def _per_point(values: Sequence[int], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Repeat one value per level for every head and point, (M * L * P,): long rows are what the CPU computes fast."""
-    return _repeated(tuple(values), count, heads, dtype, device)
-
-
-@constant
-def _repeated(values: tuple[int, ...], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    levels = torch.tensor(values, dtype=dtype, device=device)[:, None]
-    return levels.expand(heads, -1, count // (heads * len(values))).flatten()
-
-
-@constant
-def _first_rows(shapes: Shapes, batch: int, heads: int, points: int, device: torch.device) -> Tensor:
-    """Return the table row of the first pixel that each point can hit, (B, 1, M * L * P)."""
-    areas = [height * width for height, width in shapes]
-    starts = torch.tensor([sum(areas[:level]) for level in range(len(areas))], dtype=torch.int32, device=device)
-    head = torch.arange(heads, dtype=torch.int32, device=device)
-    sample = torch.arange(batch, dtype=torch.int32, device=device) * (sum(areas) * heads)
-    first = sample[:, None, None] + head[:, None] + starts * heads  # (B, M, L)
-    return first[..., None].expand(-1, -1, -1, points).flatten(1)[:, None]
-
-
 def reference_points(shapes: Shapes, heads: int, points: int, device: torch.device) -> Points:
     """Return where the centre of each token's pixel lies in each level, in that level's pixels, (S, M * L * P) each."""
     x, y = [], []
@@ -109,8 +48,8 @@ def reference_points(shapes: Shapes, heads: int, points: int, device: torch.devi
         y.append(rows[:, None].expand(-1, width).flatten())
         x.append(columns.expand(height, -1).flatten())
     count = heads * len(shapes) * points
-    widths = _per_point([width for _, width in shapes], count, heads, torch.float32, device)
-    heights = _per_point([height for height, _ in shapes], count, heads, torch.float32, device)
+    widths = repeated(tuple(width for _, width in shapes), count, heads, torch.float32, device)
+    heights = repeated(tuple(height for height, _ in shapes), count, heads, torch.float32, device)
     return torch.cat(x)[:, None] * widths - 0.5, torch.cat(y)[:, None] * heights - 0.5
 
 

@@ -39,7 +39,7 @@ def optimizer(model: nn.Module, options: Optim) -> Optimizer:
     groups = parameter_groups(model, options)
     if options.type == "SGD":
         return SGD(groups, lr=options.lr, momentum=options.momentum)
-    return AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), foreach=True)
+    return AdamW(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=True)
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
