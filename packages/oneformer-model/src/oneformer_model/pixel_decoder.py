@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.constants import plain_sizes
-from oneformer_model.deformable import DeformableAttention, Points, Shapes, reference_points
+from oneformer_model.deformable import DeformableAttention, Points, reference_points
 from oneformer_model.position import sine_code
 from oneformer_model.transformer import FeedForwardLayer
+from oneformer_model.weighted_bags import Shapes
 
 _GROUPS = 32
 

@@ -83,7 +83,7 @@ def sample_bags(value: Tensor, shapes: Shapes, points: tuple[Tensor, Tensor], we
         weights: (B, Q, M * L * P).
     """
     if torch.is_grad_enabled() and any(part.requires_grad for part in (value, *points, weights)):
-        return cast(Tensor, _WeightedBags.apply(value, shapes, *points, weights))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _WeightedBags.apply(value, shapes, *points, weights))
     return sample(value, shapes, *points, weights)
 
 
