@@ -27,11 +27,16 @@ def constant(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tenso
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
-        if torch.compiler.is_compiling() or is_tracing():
+        if is_traced():
             return function(*args, **kwargs)
         return remembered(*cast(tuple[Hashable, ...], args))
 
     return call
+
+
+def is_traced() -> bool:
+    """Tell whether a graph is made of this call: torch.compile, torch.export or TorchScript."""
+    return torch.compiler.is_compiling() or is_tracing()
 
 
 def is_tracing() -> bool:
