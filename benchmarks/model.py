@@ -1,77 +1,174 @@
-"""Forward pass in fp32 on the CPU: ours against Hugging Face transformers, random weights of Swin-T size.
+"""The model against Hugging Face transformers on the CPU, random weights of Swin-T size, 133 classes, 150 queries.
 
-The peer runs at its best documented setting: fused attention, inference mode, no training outputs.
+    python benchmarks/model.py forward --size 640
+    python benchmarks/model.py train --size 512
+
+`forward`: our fp32, bf16 (autocast) and, with --compile, compiled forward pass against the peer's fp32.
+`train`: forward, losses, backward and AdamW of a batch of two images with eight masks each, and the peak memory of
+either side in a process of its own. Both sides alternate in one process; medians, spreads and ratios are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import torch
+from peers import CLASSES, CONTEXT, QUERIES, hugging_face, hugging_face_loss, squares
 
 import oneformer_model
+from oneformer_model import Texts
 from oneformer_model.build import build
 from oneformer_spec.load import load_spec
 
-SWIN_TINY = ("model.backbone.swin.preset=tiny",)
-HEAD = {"num_queries": 150, "num_labels": 133}
+SWIN_TINY = ("model.backbone.swin.preset=tiny", "model.backbone.swin.drop_path_rate=0.1")
+PEER = "transformers"
+BATCH, MASKS, UNIQUE_TEXTS, TOKENS = 2, 8, 9, 77
+Run = Callable[[], object]
 
 
-def ours() -> Callable[[torch.Tensor, torch.Tensor], object]:
-    """Return our model for 133 classes and 150 queries."""
-    return build(load_spec([], SWIN_TINY).spec.model, training=False).eval()
+def forward_sides(size: int, compiled: bool) -> dict[str, Run]:
+    """Return the forward passes that are compared."""
+    model = build(load_spec([], SWIN_TINY).spec.model, training=False).eval()
+    peer = hugging_face(training=False)
+    image, tokens = torch.randn(1, 3, size, size), oneformer_model.task_tokens("panoptic", 1)
+
+    def ours(network: Callable[..., object], *, bf16: bool = False) -> Run:
+        def run() -> None:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+                network(image, tokens)
+
+        return run
+
+    def theirs() -> None:
+        with torch.inference_mode():
+            peer(pixel_values=image, task_inputs=tokens)
+
+    sides: dict[str, Run] = {PEER: theirs, "fp32": ours(model), "bf16": ours(model, bf16=True)}
+    if compiled:
+        sides["compiled"] = ours(torch.compile(model, fullgraph=True))
+    return sides
 
 
-def hugging_face() -> Callable[[torch.Tensor, torch.Tensor], object]:
-    """Return the peer of the same size."""
-    from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
+def train_sides(size: int) -> dict[str, Callable[[], Run]]:
+    """Return, per side, what builds its training step."""
+    image, tokens = torch.randn(BATCH, 3, size, size), oneformer_model.task_tokens("panoptic", BATCH)
+    masks = [squares(MASKS, size) for _ in range(BATCH)]
+    labels = [torch.arange(MASKS) for _ in range(BATCH)]
+    unique = torch.zeros(UNIQUE_TEXTS, TOKENS, dtype=torch.int64)
+    for number, row in enumerate(unique):  # start, "a photo with a", a name, end
+        row[:8] = torch.tensor([49406, 320, 1125, 593, 320, 1000 + number, 1001, 49407])
+    index = torch.full((QUERIES - CONTEXT,), UNIQUE_TEXTS - 1)
+    index[:MASKS] = torch.arange(MASKS)  # a text per mask, then the filler
 
-    swin = SwinConfig(
-        embed_dim=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-        attn_implementation="sdpa",  # the whole model does not take it, its backbone does
-    )
-    config = OneFormerConfig(backbone_config=swin, is_training=False, **HEAD)
-    model = OneFormerForUniversalSegmentation(config).eval()
-    return lambda image, tokens: model(pixel_values=image, task_inputs=tokens)
+    def ours() -> Run:
+        from oneformer_train.commands import criterion
+        from oneformer_train.losses import Target
+
+        spec = load_spec([], SWIN_TINY).spec
+        model = build(spec.model, training=True).train()
+        losses = criterion(spec)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        texts = Texts(unique[:, :8], index.expand(BATCH, -1))
+        targets = [Target(label, mask.bool()) for label, mask in zip(labels, masks, strict=True)]
+
+        def run() -> None:
+            assert model.text_branch is not None
+            loss = losses(model(image, tokens, texts), targets, model.text_branch.logit_scale)["loss"]
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return run
+
+    def theirs() -> Run:
+        model = hugging_face(training=True)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+        texts = unique[index].expand(BATCH, -1, -1)
+
+        def run() -> None:
+            hugging_face_loss(model, image, tokens, texts, masks, labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return run
+
+    return {PEER: theirs, "fp32": ours}
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Return how long one call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+def compare(sides: Mapping[str, Run], repeats: int, what: str) -> None:
+    """Alternate all sides; print medians, spreads and the peer's time over each."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for run in sides.values():
+        run()
+    for _ in range(repeats):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    print(f"{what}, {torch.get_num_threads()} threads, median of {repeats} (smallest to largest)")
+    peer = statistics.median(times[PEER])
+    for name, values in times.items():
+        middle = statistics.median(values)
+        ratio = "" if name == PEER else f"   {peer / middle:.2f} times as fast as {PEER}"
+        print(f"  {name:<14}{middle:7.3f} s  ({min(values):.3f} to {max(values):.3f}){ratio}")
+
+
+def peak_memory(side: str, size: int) -> float:
+    """Return how many MB a side's training step adds to a process that has everything imported."""
+    command = [sys.executable, __file__, "train", "--size", str(size), "--memory-of", side]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def resident() -> float:
+    """Return the largest resident memory of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def print_memory_of(side: str, size: int) -> None:
+    """Run two training steps of one side and print what they added."""
+    before = resident()
+    run = train_sides(size)[side]()
+    for _ in range(2):
+        run()
+    print(resident() - before)
 
 
 def main() -> None:
-    """Alternate both sides and print medians, spreads and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run one comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("forward", "train"))
     parser.add_argument("--size", type=int, default=512, help="height and width in pixels")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="measure the compiled model too (minutes of compiling)")
+    parser.add_argument("--memory-of", choices=(PEER, "fp32"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    image = torch.randn(1, 3, options.size, options.size)
-    tokens = oneformer_model.task_tokens("panoptic", 1)
-    sides = {"oneformer": ours(), "transformers": hugging_face()}
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    with torch.inference_mode():
-        for model in sides.values():
-            model(image, tokens)
-        for _ in range(options.repeats):
-            for name, model in sides.items():
-                times[name].append(seconds(lambda model=model: model(image, tokens)))  # type: ignore[misc]
-    for name, values in times.items():
-        print(f"{name:<14}{statistics.median(values):7.3f} s  ({min(values):.3f} to {max(values):.3f})")
-    ratio = statistics.median(times["transformers"]) / statistics.median(times["oneformer"])
-    print(f"{'ratio':<14}{ratio:7.2f}   at {options.size} x {options.size}, {options.threads} threads")
+    if options.memory_of:
+        import transformers  # noqa: F401  both sides begin with the same imports
+
+        import oneformer_train.commands  # noqa: F401
+
+        print_memory_of(options.memory_of, options.size)
+        return
+    size = f"{options.size} x {options.size}"
+    if options.what == "forward":
+        compare(forward_sides(options.size, options.compile), options.repeats, f"forward at {size}, batch 1")
+        return
+    sides = {name: build_side() for name, build_side in train_sides(options.size).items()}
+    compare(sides, options.repeats, f"training step at {size}, batch {BATCH}, {MASKS} masks each, {CLASSES} classes")
+    peaks = {name: peak_memory(name, options.size) for name in sides}
+    for name, value in peaks.items():
+        share = "" if name == PEER else f"   {value / peaks[PEER]:.2f} of {PEER}"
+        print(f"  {name:<14}{value:7.0f} MB{share}")
 
 
 if __name__ == "__main__":
