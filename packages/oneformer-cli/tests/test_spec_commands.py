@@ -128,3 +128,41 @@ def test_validate_never_imports_torch(tmp_path: Path, words: list[str]) -> None:
     )
     command = [sys.executable, "-c", code, "validate", "-e", str(file), *words]
     assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.endswith("[]\n")
+
+
+HOSTILE = {
+    "laughs.yaml": "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
+    "deep.yaml": "a: " + "[" * 20_000,
+    "deep.json": '{"a": ' + "[" * 200_000,
+    "tag.yaml": 'results_dir: !!python/object/apply:os.system ["touch hostile"]',
+    "nan.yaml": "train: {optim: {lr: .nan}}",
+    "long.yaml": "results_dir: " + "x" * 10_000_000,
+    "nul.yaml": 'results_dir: "a\0b"',
+    "twice.json": '{"train": {"seed": 1, "seed": 2}}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_in_one_located_line(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text(HOSTILE[name])
+    done = subprocess.run(
+        [sys.executable, "-m", "oneformer_cli", "validate", "-e", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(line.startswith(f"{file}:") for line in done.stderr.splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate", "inference", "export", "gen_trt_engine", "quantize"])
+def test_every_task_has_a_spec_and_a_schema(task: str) -> None:
+    assert oneformer("get-spec", task).stdout.startswith("# The fields of")
+    assert task in json.loads(oneformer("get-schema", task).stdout)["properties"]
