@@ -62,11 +62,11 @@ def test_the_schema_of_a_task_requires_more() -> None:
     assert "required" in json.loads(oneformer("get-schema", "train").stdout)
 
 
-@pytest.mark.parametrize("verb", ["get-spec", "get-schema"])
-def test_an_unknown_task_is_exit_code_2(verb: str) -> None:
-    done = oneformer(verb, "knit")
+@pytest.mark.parametrize("words", [["get-spec"], ["get-schema"], ["validate", "-e", "spec.yaml", "--task"]])
+def test_an_unknown_task_is_exit_code_2(words: list[str]) -> None:
+    done = oneformer(*words, "knit")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "knit" in done.stderr
+    assert done.stderr.startswith("no task 'knit'; a spec drives train, ")
 
 
 def test_every_mistake_of_a_spec_is_a_located_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -68,7 +68,10 @@ def check_spec(
     Exit code 0 if it is right, 2 with a line per mistake if not; 1 with a line per problem of the data.
     """
     from oneformer_spec.load import load_spec
+    from oneformer_spec.reading.files import required_paths
 
+    if task is not None and task not in registry().commands:
+        required_paths(task)  # refuses what is no task
     check = registry().check("data") if data else None
     loaded = load_spec(experiment_spec, overrides or (), task=task)
     for line in loaded.notes:
