@@ -123,6 +123,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Renew what is generated: docs/spec_fields.md, docs/commands.md and tests/public_surface.txt."""
+    install(session, *editable(*PACKAGES))
+    session.run("python", "docs/generate.py")
+
+
+@nox.session
 def constraints(session: nox.Session) -> None:
     """Renew constraints.txt: the newest versions that the packages and tools accept together (needs uv)."""
     uv = find_uv() or session.error("python -m pip install uv")

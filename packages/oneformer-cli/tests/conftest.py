@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HOOKS = """
-from oneformer_spec.hooks import Command, Flag, hookimpl
+from oneformer_spec.hooks import Check, Command, Flag, hookimpl
 
 @hookimpl
 def oneformer_commands():
@@ -17,6 +17,13 @@ def oneformer_commands():
         Command("press", "leaf_targets:not_an_app", "Press leaves.", "app"),
         Command("lose", "leaf_targets:nowhere", "Lose leaves.", "app"),
     ]
+"""
+
+# Stands for oneformer-data, which is not installed where this package is tested alone.
+CHECK_HOOK = """
+@hookimpl
+def oneformer_checks():
+    return [Check("data", "leaf_targets:torn")]
 """
 
 TARGETS = """
@@ -40,6 +47,10 @@ def add(name: str, count: int = 1, fail: str = ""):
 def show():
     print("all leaves")
 
+def torn(spec):
+    for number in range(spec.train.num_epochs):
+        yield f"leaf.png: item {number}: is torn"
+
 def measure(spec, dry_run):
     print(f"results_dir={spec.results_dir} num_epochs={spec.train.num_epochs} dry_run={dry_run}")
     if spec.train.num_epochs == 13:
@@ -55,6 +66,14 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "leaf_targets.py").write_text(TARGETS)
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return folder
+
+
+@pytest.fixture
+def checking_plugin(plugin: Path) -> Path:
+    """Let `leaf-tools` declare the check `data` too."""
+    hooks = plugin / "leaf_hooks.py"
+    hooks.write_text(hooks.read_text() + CHECK_HOOK)
+    return plugin
 
 
 @pytest.fixture

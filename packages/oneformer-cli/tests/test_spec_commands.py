@@ -16,6 +16,23 @@ def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+ONLY_LEAF_TOOLS = """
+from importlib.metadata import entry_points
+from oneformer_spec import plugins
+wanted = ("leaf-tools", "oneformer-cli", "oneformer-spec")
+found = plugins.load(point for point in entry_points(group="oneformer") if point.dist.name in wanted)
+plugins.registry = lambda: found
+from oneformer_cli.main import main
+main()
+"""
+
+
+def only_leaf_tools(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `oneformer` as if nothing but the command line and the plugin `leaf-tools` were installed."""
+    command = [sys.executable, "-c", ONLY_LEAF_TOOLS, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("everything", [[], ["--all"]])
 @pytest.mark.parametrize("format", ["yaml", "json"])
 def test_a_printed_spec_is_valid_as_it_is(tmp_path: Path, format: str, everything: list[str]) -> None:
@@ -45,11 +62,11 @@ def test_the_schema_of_a_task_requires_more() -> None:
     assert "required" in json.loads(oneformer("get-schema", "train").stdout)
 
 
-@pytest.mark.parametrize("verb", ["get-spec", "get-schema"])
-def test_an_unknown_task_is_exit_code_2(verb: str) -> None:
-    done = oneformer(verb, "knit")
+@pytest.mark.parametrize("words", [["get-spec"], ["get-schema"], ["validate", "-e", "spec.yaml", "--task"]])
+def test_an_unknown_task_is_exit_code_2(words: list[str]) -> None:
+    done = oneformer(*words, "knit")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "knit" in done.stderr
+    assert done.stderr.startswith("no task 'knit'; a spec drives train, ")
 
 
 def test_every_mistake_of_a_spec_is_a_located_line_and_exit_code_2(tmp_path: Path) -> None:
@@ -78,3 +95,74 @@ def test_with_a_task_the_files_that_it_needs_are_checked(tmp_path: Path) -> None
     done = oneformer("validate", "-e", file, "--task", "train")
     assert done.returncode == 2
     assert "absent" in done.stderr
+
+
+def test_problems_of_the_data_are_lines_and_exit_code_1(checking_plugin: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train: {num_epochs: 2}")
+    found = only_leaf_tools("validate", "-e", str(file), "--data")
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.splitlines() == [
+        "leaf.png: item 0: is torn",
+        "leaf.png: item 1: is torn",
+        f"{file}: 2 problems in the data",
+    ]
+
+
+def test_without_the_package_that_checks_data_its_command_is_named(plugin: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train: {num_epochs: 2}")
+    found = only_leaf_tools("validate", "-e", str(file), "--data")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "--data is not installed here; get it with: python -m pip install 'oneformer-data'\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--task", "train"], ["--task", "evaluate"]])
+def test_validate_never_imports_torch(tmp_path: Path, words: list[str]) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train: {num_epochs: 2}")
+    code = (
+        "import sys\nfrom oneformer_cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "finally:\n    print(sorted({'torch', 'timm', 'lightning', 'PIL'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "validate", "-e", str(file), *words]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.endswith("[]\n")
+
+
+HOSTILE = {
+    "laughs.yaml": "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
+    "deep.yaml": "a: " + "[" * 20_000,
+    "deep.json": '{"a": ' + "[" * 200_000,
+    "tag.yaml": 'results_dir: !!python/object/apply:os.system ["touch hostile"]',
+    "nan.yaml": "train: {optim: {lr: .nan}}",
+    "long.yaml": "results_dir: " + "x" * 10_000_000,
+    "nul.yaml": 'results_dir: "a\0b"',
+    "twice.json": '{"train": {"seed": 1, "seed": 2}}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_in_one_located_line(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_text(HOSTILE[name])
+    done = subprocess.run(
+        [sys.executable, "-m", "oneformer_cli", "validate", "-e", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(line.startswith(f"{file}:") for line in done.stderr.splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate", "inference", "export", "gen_trt_engine", "quantize"])
+def test_every_task_has_a_spec_and_a_schema(task: str) -> None:
+    assert oneformer("get-spec", task).stdout.startswith("# The fields of")
+    assert task in json.loads(oneformer("get-schema", task).stdout)["properties"]

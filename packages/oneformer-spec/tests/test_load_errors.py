@@ -82,7 +82,8 @@ def test_a_problem_says_what_to_do(complain, text, problem):
 
 def test_an_override_stands_in_place_of_the_line(complain):
     assert complain("", ["train.num_epochs=[1"]) == [
-        "train.num_epochs=[1: train.num_epochs: is no YAML: expected ',' or ']', but got '<stream end>'"
+        "train.num_epochs=[1: train.num_epochs: is no YAML: expected ',' or ']', but got '<stream end>'; "
+        "a bracket or a quote is not closed"
     ]
     assert complain("train: {seed: 1}", ["train.sed=3"]) == [
         "train.sed=3: train.sed: unknown field; did you mean train.seed?"
@@ -109,7 +110,12 @@ def test_a_value_behind_an_alias_is_found_where_it_is_used(complain):
     ("name", "content", "problem"),
     [
         ("absent.yaml", None, "absent.yaml: does not exist"),
-        ("broken.yaml", b"train: [1", "broken.yaml:1:10: is no YAML: expected ',' or ']', but got '<stream end>'"),
+        (
+            "broken.yaml",
+            b"train: [1",
+            "broken.yaml:1:10: is no YAML: expected ',' or ']', but got '<stream end>'; "
+            "a bracket or a quote is not closed",
+        ),
         ("broken.json", b'{"train": }', "broken.json:1:11: is no JSON: Expecting value"),
         ("latin.yaml", "name: caf\xe9".encode("latin-1"), "latin.yaml: is no UTF-8 text: byte 9 is 0xe9"),
         (".", None, ".: cannot be read: Is a directory"),
@@ -123,3 +129,41 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, name, content, proble
         load_spec([name], ["train.seed=x"])
     assert caught.value.problems[0] == problem
     assert "train.seed=x" in caught.value.problems[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "guess"),
+    [
+        ("train:\n\tseed: 1", "2:1", "YAML is indented with spaces, never with tabs"),
+        ("train:\n    seed: 1\n  optim: {}", "3:3", "is the line indented like its neighbours?"),
+        ('results_dir: "C:\\data"', "1:18", "use single quotes, or / in paths"),
+        ("train:\n  num_epochs:3\n  seed: 1", "3:7", "is a space missing behind a ':'"),
+        ("results_dir: @here", "1:14", "write text that begins with it in quotes"),
+        ('results_dir: "here', "1:19", "a bracket or a quote is not closed"),
+    ],
+)
+def test_what_is_no_yaml_comes_with_a_guess(complain, text, place, guess):
+    (found,) = complain(text)
+    assert found.startswith(f"spec.yaml:{place}: is no YAML: ")
+    assert guess in found
+
+
+def test_a_number_that_is_none_is_one_problem(complain):
+    assert complain("train: {optim: {lr: .nan}}") == [
+        "spec.yaml:1:21: found .nan, a number must be finite; quote it if it is text"
+    ]
+
+
+def test_five_mistakes_are_five_places(complain):
+    text = (
+        "modle: {}\nmodel:\n  one_former: {hidden_dim: 250}\n"
+        "train:\n  num_epoch: 3\n  optim: {lr: fast}\n  precision: fp17\n"
+    )
+    assert complain(text) == [
+        "spec.yaml:1:1: modle: unknown field; did you mean model?",
+        "spec.yaml:3:28: model.one_former.hidden_dim: model.one_former.hidden_dim (250) must be a multiple of "
+        "model.one_former.nheads (8)",
+        "spec.yaml:5:3: train.num_epoch: unknown field; did you mean train.num_epochs?",
+        'spec.yaml:6:15: train.optim.lr: found "fast", expected a number > 0',
+        'spec.yaml:7:14: train.precision: found "fp17", expected one of fp32, fp16, bf16; did you mean fp16?',
+    ]

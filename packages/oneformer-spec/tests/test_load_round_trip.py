@@ -207,5 +207,32 @@ def test_any_override_gives_a_spec_or_problems(override):
     assert all(problem.startswith((override, "encryption_key=<set>")) for problem in problems([], [override]))
 
 
+@FAST
+@given(data=st.binary(max_size=60), position=st.integers(0, len(SAMPLE)), suffix=st.sampled_from(["yaml", "json"]))
+def test_bytes_of_any_kind_give_problems_and_no_traceback(tmp_path, data, position, suffix):
+    text = SAMPLE.encode()
+    path = tmp_path / f"spec.{suffix}"
+    path.write_bytes(text[:position] + data + text[position + len(data) :])
+    assert all(problem.startswith(f"{path}:") for problem in problems([path]))
+
+
+@FAST
+@given(
+    data=valid_data(),
+    path=st.sampled_from([leaf.path for leaf in FREE]),
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | TEXT,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+        max_leaves=6,
+    ),
+)
+def test_an_override_with_lists_and_mappings_is_read_or_named(tmp_path, data, path, value):
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(data))
+    override = f"{path}={flow(value)}"
+    shown = "encryption_key=<set>" if path == "encryption_key" else override
+    assert all(problem.startswith((f"{shown}: ", f"{file}:")) for problem in problems([file], [override]))
+
+
 def test_small_numbers_are_numbers_to_readers_of_yaml_1_1_too():
     assert (flow(1e-5), flow(2.5e-7), flow(0.1)) == ("1.0e-05", "2.5e-07", "0.1")

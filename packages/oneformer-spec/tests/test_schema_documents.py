@@ -88,6 +88,12 @@ class TestJsonSchema:
         found = [list(error.absolute_path) for error in Draft202012Validator(json_schema()).iter_errors(data)]
         assert found == []
 
+    @pytest.mark.parametrize("task", TASKS)
+    def test_of_a_task_it_misses_nothing_in_the_sample_but_what_the_task_requires(self, task):
+        data = read_yaml(SAMPLE.read_text(), "").data
+        errors = Draft202012Validator(json_schema(task)).iter_errors(data)
+        assert {error.validator for error in errors} <= {"required", "anyOf"}
+
     def test_older_spellings_are_marked(self):
         properties = json_schema()["properties"]["train"]["properties"]
         assert properties["pretrained_model"]["deprecated"]

@@ -14,7 +14,7 @@ from oneformer_spec.hooks import Backbone
 from oneformer_spec.json_schema import json_schema, validation_schema
 from oneformer_spec.load import load_spec
 from oneformer_spec.reading import validation
-from oneformer_spec.render import render_spec
+from oneformer_spec.render import field_table, render_spec
 from oneformer_spec.schema import option, sections, tree
 
 CACHES = (sections.backbone_sections, tree.spec_tree, tree.leaves, validation_schema, validation._validator)
@@ -73,6 +73,9 @@ def test_its_section_is_read_checked_and_shown(install, tmp_path):
         "minimum": 8,
     }
     assert "width: 32" in render_spec("train", everything=True)
+    assert (
+        "| `model.backbone.tiny.width` | `32` | a whole number >= 8 | Channels of the first stage. |" in field_table()
+    )
     (tmp_path / "experiment.yaml").write_text(dump(spec))
     assert load_spec([tmp_path / "experiment.yaml"]).spec == spec
 

@@ -12,5 +12,6 @@ def oneformer_commands() -> list[Command]:
         Command("get-spec", "oneformer_cli.spec_commands:get_spec", "Print a commented spec to edit.", "app"),
         Command("get-schema", "oneformer_cli.spec_commands:get_schema", "Print the JSON Schema of specs.", "app"),
         Command("validate", "oneformer_cli.spec_commands:validate", "Check a spec without running anything.", "app"),
+        Command("spec", "oneformer_cli.spec_set:app", "Change a spec file in place.", "app"),
         Command("plugins", "oneformer_cli.plugins:app", "List the installed plugins and what each brings.", "app"),
     ]

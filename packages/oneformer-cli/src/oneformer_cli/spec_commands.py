@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from oneformer_spec.entry import note
+from oneformer_spec.entry import note, report
+from oneformer_spec.errors import DataError
+from oneformer_spec.plugins import registry, resolve
 
 get_spec = typer.Typer(add_completion=False)
 get_schema = typer.Typer(add_completion=False)
@@ -55,11 +59,33 @@ def check_spec(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings that win over the files.")
     ] = None,
     task: Annotated[str | None, typer.Option("--task", help="Also check what this task needs, files included.")] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Also read all images and annotations of every split that is set.")
+    ] = False,
 ) -> None:
-    """Check a spec without running anything: exit code 0 if it is right, 2 with a line per mistake if not."""
-    from oneformer_spec.load import load_spec
+    """Check a spec without running anything.
 
+    Exit code 0 if it is right, 2 with a line per mistake if not; 1 with a line per problem of the data.
+    """
+    from oneformer_spec.load import load_spec
+    from oneformer_spec.reading.files import required_paths
+
+    if task is not None and task not in registry().commands:
+        required_paths(task)  # refuses what is no task
+    check = registry().check("data") if data else None
     loaded = load_spec(experiment_spec, overrides or (), task=task)
     for line in loaded.notes:
         note(line)
-    print(f"{', '.join(map(str, experiment_spec))}: valid{f' for {task}' if task else ''}")
+    files = ", ".join(map(str, experiment_spec))
+    if check is not None and (found := _count_reported(resolve(check.target)(loaded.spec))):
+        raise DataError(f"{files}: {found} problem{'s' * (found > 1)} in the data")
+    print(f"{files}: valid{f' for {task}' if task else ''}{', and so is its data' if data else ''}")
+
+
+def _count_reported(problems: Iterable[str]) -> int:
+    """Print every problem as it is found, over the line of progress that a terminal shows, and return their number."""
+    found = 0
+    for problem in problems:
+        report(f"\r\033[K{problem}" if sys.stderr.isatty() else problem)
+        found += 1
+    return found

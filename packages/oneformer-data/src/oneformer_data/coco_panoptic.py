@@ -61,7 +61,8 @@ class CocoPanoptic(Sequence[Sample]):
             image, ids = read_image(self._images.path(record.image)), read_ids(png)
         except DataError as error:
             raise DataError(f"{error} {item}") from error
-        for problem in (*size_problems(ids, image.shape[:2]), *pixel_problems(ids, record.segments)):
+        entries = {segment.id for segment in record.segments}
+        for problem in (*size_problems(ids, image.shape[:2]), *pixel_problems(ids, entries)):
             raise DataError(f"{png}: {problem} {item}")
         return Sample(record.image, record.image_id, image, ids[None], record.segments)
 

@@ -11,6 +11,7 @@ from typing import overload
 from oneformer_data.sample import Sample
 from oneformer_data.sources import Source, source_type, sources
 from oneformer_spec.errors import SpecError
+from oneformer_spec.hooks import Dataset
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.schema import DatasetSection, Spec
@@ -84,14 +85,22 @@ def open_split(dataset: DatasetSection, split_name: str, labels: Labels) -> Sequ
 
 def open_source(source: Source, labels: Labels) -> Sequence[Sample]:
     """Open one data set with the reader of its type."""
-    kind = source_type(source)
+    samples: Sequence[Sample] = resolve(reader(source, source_type(source)).target)(source, labels)
+    return samples
+
+
+def reader(source: Source, kind: str) -> Dataset:
+    """Return the installed reader of a type.
+
+    Raises:
+        SpecError: There is none.
+    """
     readers = registry().datasets
     if kind not in readers:
         raise SpecError(
             f"{source.section}.type: {kind!r} has no reader here; installed: {', '.join(readers) or 'none'}"
         )
-    samples: Sequence[Sample] = resolve(readers[kind].target)(source, labels)
-    return samples
+    return readers[kind]
 
 
 def _shortened(numbers: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ Each function yields every problem that it finds: opening a data set stops at th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from oneformer_data.counts import value_counts
 from oneformer_data.documents import is_integer
 from oneformer_data.id_png import MAX_ID
-from oneformer_data.sample import SegmentInfo
 from oneformer_spec.labels import Labels
 
 
@@ -89,9 +88,9 @@ def size_problems(ids: NDArray[np.int32], image_size: tuple[int, int]) -> Iterat
         yield f"is {_measures(ids.shape)} but the image is {_measures(image_size)}{turned}"
 
 
-def pixel_problems(ids: NDArray[np.int32], segments: Sequence[SegmentInfo]) -> Iterator[str]:
-    """Yield where a decoded id map (H, W) disagrees with its entries in the JSON."""
-    entries, pixels = {segment.id for segment in segments}, value_counts(ids)
+def pixel_problems(ids: NDArray[np.int32], entries: Collection[int]) -> Iterator[str]:
+    """Yield where a decoded id map (H, W) disagrees with the ids of its entries in the JSON."""
+    pixels = value_counts(ids)
     for number in sorted(pixels.keys() - entries - {0}):
         yield f"id {number} ({pixels[number]} pixels) has no entry in segments_info"
     for number in sorted(entries - pixels.keys()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Command, Dataset, Evaluator, hookimpl
+from oneformer_spec.hooks import Check, Command, Dataset, Evaluator, hookimpl
 
 
 @hookimpl
@@ -17,7 +17,19 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_datasets() -> list[Dataset]:
     """Declare the annotation formats."""
-    return [Dataset("coco_panoptic", "oneformer_data.coco_panoptic:open_panoptic")]
+    return [
+        Dataset(
+            "coco_panoptic",
+            "oneformer_data.coco_panoptic:open_panoptic",
+            check="oneformer_data.panoptic_files:problems",
+        )
+    ]
+
+
+@hookimpl
+def oneformer_checks() -> list[Check]:
+    """Declare what `oneformer validate --data` looks at."""
+    return [Check("data", "oneformer_data.check:problems")]
 
 
 @hookimpl

@@ -98,7 +98,7 @@ def _consistent_ids(folder: Folder, name: str, segments: Sequence[SegmentInfo], 
     if problem is not None:
         raise DataError(f"{problem} {item}")
     ids = read_ids(folder.path(name))
-    for problem in pixel_problems(ids, segments):
+    for problem in pixel_problems(ids, {segment.id for segment in segments}):
         raise DataError(f"{folder.path(name)}: {problem} {item}")
     return ids
 

@@ -31,8 +31,8 @@ def set_values(file: str | Path, overrides: Sequence[str]) -> None:
         SpecError: A setting is wrong, or makes the spec wrong; the file stays as it is.
     """
     path = Path(file)
-    _refuse_new_problems(path, overrides)
     data = read_file(path, 0, Problems()).data
+    _refuse_new_problems(path, overrides)
     text = read_text(path)
     emit: Emit = json.dumps if path.suffix.lower() == ".json" else flow
     for argument in overrides:

@@ -51,10 +51,15 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An annotation format: `open(split, labels)` returns a sequence of samples."""
+    """An annotation format: `open(source, labels)` returns a sequence of samples.
+
+    `check` is an optional second target: `check(source, labels)` yields a line per problem of the annotations, where
+    opening stops at the first. Without it, a check opens the data and asks for every sample.
+    """
 
     name: str
     target: str
+    check: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,14 @@ class Runtime:
     suffixes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Check:
+    """What `oneformer validate --<name>` looks at: `check(spec)` yields a line per problem, none when all is well."""
+
+    name: str
+    target: str
+
+
 class Hooks:
     """All hooks of the `oneformer` group."""
 
@@ -93,6 +106,11 @@ class Hooks:
     @hookspec
     def oneformer_datasets(self) -> Sequence[Dataset]:
         """Add values of `dataset.<split>.type`."""
+        return ()
+
+    @hookspec
+    def oneformer_checks(self) -> Sequence[Check]:
+        """Add what `oneformer validate` can check beyond the spec itself."""
         return ()
 
     @hookspec

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import pluggy
 
 from oneformer_spec.errors import OneFormerError, PluginError, UsageError
-from oneformer_spec.hooks import GROUP, Backbone, Command, Dataset, Evaluator, Hooks, Runtime
+from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Runtime
 
-# Which distribution brings a verb or a suffix, so that its absence can name the cure.
+# Which distribution brings a verb, a check or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "train": "oneformer-train",
@@ -26,6 +26,7 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "export": "oneformer-model[onnx]",
     }
 )
+CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})
 SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType({".pth": "oneformer-model", ".onnx": "oneformer-deploy"})
 
 
@@ -40,6 +41,7 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "command": ("oneformer_commands", Command),
         "backbone": ("oneformer_backbones", Backbone),
         "dataset": ("oneformer_datasets", Dataset),
+        "check": ("oneformer_checks", Check),
         "evaluator": ("oneformer_evaluators", Evaluator),
         "runtime": ("oneformer_runtimes", Runtime),
     }
@@ -63,6 +65,7 @@ class Registry:
     commands: Mapping[str, Command] = field(default_factory=dict)
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    checks: Mapping[str, Check] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
@@ -89,6 +92,17 @@ class Registry:
         if package is None:
             raise UsageError(f"no command {name!r}; installed: {', '.join(sorted(self.commands))}")
         raise UsageError(f"{name} is not installed here; get it with: python -m pip install '{package}'")
+
+    def check(self, name: str) -> Check:
+        """Return a check of `validate`; its absence names the package that brings it.
+
+        Raises:
+            UsageError: No installed plugin has the check.
+        """
+        if name not in self.checks:
+            package = CHECK_PACKAGES[name]
+            raise UsageError(f"--{name} is not installed here; get it with: python -m pip install '{package}'")
+        return self.checks[name]
 
     def runtime(self, path: str | Path) -> Runtime:
         """Return the runtime that a model file's suffix chooses.

@@ -32,6 +32,10 @@ class Problems:
         """Note a problem; one without a place comes last."""
         self._found.append((place or Place(_LAST, 0, 0, ""), message))
 
+    def places(self) -> frozenset[Place]:
+        """Return where problems were found so far."""
+        return frozenset(place for place, _ in self._found)
+
     def lines(self) -> list[str]:
         """Return one located line per problem; past a hundred the rest is counted."""
         ordered = sorted(self._found, key=lambda item: item[0])

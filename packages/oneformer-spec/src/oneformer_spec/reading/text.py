@@ -30,6 +30,15 @@ _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What ruamel's words mostly mean: the first whose pattern is found in them.
+_GUESSES = (
+    (r"character '\\t'", "YAML is indented with spaces, never with tabs"),
+    (r"cannot start any token", "write text that begins with it in quotes"),
+    (r"unknown escape character", "a backslash in double quotes begins an escape; use single quotes, or / in paths"),
+    (r"mapping values are not allowed", "is a space missing behind a ':', or text with ': ' in it not in quotes?"),
+    (r"end of stream|<stream end>", "a bracket or a quote is not closed"),
+    (r"expected <block end>", "is the line indented like its neighbours?"),
+)
 _NAN_OR_INFINITY = "a number must be finite; quote it if it is text"
 
 
@@ -281,4 +290,6 @@ def _syntax_problem(error: Any, source: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark is not None else source
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    return f"{place}: is no YAML: {' '.join(str(reason).split())}"
+    words = " ".join(str(reason).split())
+    guess = next((f"; {guess}" for pattern, guess in _GUESSES if re.search(pattern, words)), "")
+    return f"{place}: is no YAML: {words}{guess}"

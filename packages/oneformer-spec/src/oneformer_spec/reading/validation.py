@@ -45,6 +45,7 @@ def check_values(layer: Layer, problems: Problems, notes: list[str]) -> set[str]
         if has(layer.data, path):
             _respell(layer, leaf, get(layer.data, path), notes)
     broken: set[str] = set()
+    told = problems.places()
     errors = list(islice(_validator().iter_errors(layer.data), MAX_ERRORS))
     for error in errors:
         leaf = _leaf(tuple(error.absolute_path))
@@ -52,9 +53,12 @@ def check_values(layer: Layer, problems: Problems, notes: list[str]) -> set[str]
         if leaf.path in broken and not inner:
             continue  # a value of the wrong type passes no limit either
         broken.add(leaf.path)
+        place = layer.place(tuple(error.absolute_path))
+        if error.instance is None and place in told:
+            continue  # its text could not be read as a value, which is told already
         position = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in inner)
         message = _message(leaf, inner, error)
-        problems.add(f"{layer.name(leaf.path)}{position}: {message}", layer.place(tuple(error.absolute_path)))
+        problems.add(f"{layer.name(leaf.path)}{position}: {message}", place)
     for path in broken:
         remove(layer.data, path)
     if len(errors) == MAX_ERRORS:  # what is wrong beyond them was not dropped
