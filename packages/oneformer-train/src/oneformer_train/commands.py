@@ -17,9 +17,10 @@ from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_model.build import build
 from oneformer_spec.entry import note
+from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
-from oneformer_spec.schema import Spec
+from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
 from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
@@ -45,6 +46,8 @@ def run(spec: Spec) -> None:
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
+    if spec.wandb.enable:
+        note("wandb.enable: reporting to Weights & Biases is not available yet; this run is not reported")
     pl.seed_everything(spec.train.seed, verbose=False)
     labels = read_labels(spec)
     pipeline = open_pipeline(spec)
@@ -80,7 +83,12 @@ def criterion(spec: Spec) -> Criterion:
 
 
 def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool) -> TrainingModule:
-    model: OneFormer = build(spec.model, training=True, activation_checkpoint=spec.train.activation_checkpoint)
+    model: OneFormer = build(
+        spec.model,
+        training=True,
+        activation_checkpoint=spec.train.activation_checkpoint,
+        task_length=spec.dataset.task_seq_len,
+    )
     return TrainingModule(
         model,
         criterion(spec),
@@ -95,12 +103,10 @@ def _trainer(
     spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, samples: Sequence[Sample] | None
 ) -> pl.Trainer:
     train = spec.train
-    on_gpu = torch.cuda.is_available()
+    torch.backends.cudnn.deterministic = train.cudnn.deterministic
     progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
-    devices: Any = list(train.gpu_ids) if on_gpu else 1
     return pl.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=devices,
+        **_devices(train),
         precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
@@ -115,6 +121,19 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
+
+
+def _devices(train: TrainSection) -> dict[str, Any]:
+    """Return Lightning's settings for the devices of `train.gpu_ids`; the default, device 0, is the CPU without GPUs.
+
+    Raises:
+        SpecError: A device is not there.
+    """
+    count = torch.cuda.device_count()
+    for number in train.gpu_ids:
+        if number >= max(count, 1):
+            raise SpecError(f"train.gpu_ids: {number}: torch sees {count} GPUs here")
+    return {"accelerator": "gpu", "devices": list(train.gpu_ids)} if count else {"accelerator": "cpu", "devices": 1}
 
 
 def _quieten_lightning() -> None:
