@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,10 +17,10 @@ from unittest.mock import patch
 import numpy as np
 import onnx
 import torch
-from acts.row import Case, Observer, digest
 from PIL import Image
 from torch import nn
 
+from acts.row import Case, Observer, digest
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
@@ -97,11 +99,11 @@ def loaders(case: Case) -> list[object]:
 
 
 def training(case: Case) -> dict[str, object]:
-    """Train: weights, losses, scores, learning rates, sizes that the network saw, files.
+    """Train: weights, losses, scores, learning rates, images that the network saw, files.
 
     The spec that the run records in its files is left out: recording is no effect.
     """
-    sizes = _run(case, "train")
+    images = _run(case, "train")
     content = checkpoint.read(case.find("oneformer_model_latest.pth"))
     state = content["training"]
     lines = [json.loads(line) for line in case.find("status.json").read_text().splitlines()]
@@ -110,7 +112,7 @@ def training(case: Case) -> dict[str, object]:
         "optimizer": digest(state["optimizer_states"]),
         "rates": [group["lr"] for group in state["optimizer_states"][0]["param_groups"]],
         "status": [[line["status"], line.get("epoch"), digest(line.get("kpi"))] for line in lines],
-        "sizes": sizes,
+        "images": images,
         "files": case.files(),
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
@@ -126,7 +128,7 @@ def notes(case: Case) -> list[str]:
 
 
 def evaluation(case: Case) -> dict[str, object]:
-    """Evaluate: scores, sizes that the network saw, files, and which threads opened pictures."""
+    """Evaluate: scores, images that the network saw, files, and which threads opened pictures."""
     openers: set[str] = set()
     opened = Image.open
 
@@ -135,22 +137,22 @@ def evaluation(case: Case) -> dict[str, object]:
         return opened(*arguments, **options)
 
     with patch("PIL.Image.open", listen):
-        sizes = _run(case, "evaluate")
+        images = _run(case, "evaluate")
     metrics = json.loads(case.find("metrics.json").read_text())
     del metrics["data"]["checkpoint"]
-    return {"metrics": metrics, "sizes": sizes, "files": case.files(), "openers": sorted(openers)}
+    return {"metrics": metrics, "images": images, "files": case.files(), "openers": sorted(openers)}
 
 
 def inference(case: Case) -> dict[str, object]:
-    """Segment pictures: what was found, sizes that the network saw, files, CPU threads."""
+    """Segment pictures: what was found, images that the network saw, files, CPU threads."""
     before = torch.get_num_threads()
     try:
-        sizes = _run(case, "inference")
+        images = _run(case, "inference")
         threads = torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
     labels = [np.asarray(Image.open(path)) for path in sorted(case.folder.rglob("labels/*.png"))]
-    return {"labels": digest(labels), "sizes": sizes, "files": case.files(), "threads": threads}
+    return {"labels": digest(labels), "images": images, "files": case.files(), "threads": threads}
 
 
 def export(case: Case) -> dict[str, object]:
@@ -172,30 +174,35 @@ def export(case: Case) -> dict[str, object]:
 
 
 def exporter_talk(case: Case) -> bool:
-    """Export and tell whether the exporter printed anything beside our own line."""
-    heard = io.StringIO()
-    with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    """Export and tell whether the exporter itself wrote anything to the terminal."""
+    with tempfile.TemporaryFile() as heard, _silence(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own, which verbose lets through
-        case.start("export")
-    return len(heard.getvalue().splitlines()) > 1
+        terminal = os.dup(1)
+        os.dup2(heard.fileno(), 1)  # the exporter does not write through Python
+        try:
+            case.start("export")
+        finally:
+            os.dup2(terminal, 1)
+            os.close(terminal)
+        return heard.tell() > 0
 
 
 def export_device(case: Case) -> str:
     """Tell where the network of an export is traced, on a machine with eight GPUs."""
     devices: list[str] = []
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def write(*arguments: Any, device: torch.device, **options: Any) -> None:
         devices.append(str(device))
-        raise Stop
+        raise StoppedError
 
     with (
         _silence(),
         patch("torch.cuda.device_count", return_value=8),
         patch.object(onnx_graph, "write_graph", write),
-        contextlib.suppress(Stop),
+        contextlib.suppress(StoppedError),
     ):
         case.start("export")
     (device,) = devices
@@ -207,13 +214,13 @@ def load(case: Case) -> str:
     return case.spec.model.sem_seg_head.name
 
 
-def _run(case: Case, task: str) -> list[list[int]]:
-    """Run a command and return the shapes of the images that went into the network."""
-    shapes: list[list[int]] = []
+def _run(case: Case, task: str) -> list[tuple[list[int], str]]:
+    """Run a command and return shape and content of every batch of images that went into the network."""
+    images: list[tuple[list[int], str]] = []
 
     def listen(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if isinstance(module, OneFormer):
-            shapes.append(list(inputs[0].shape))
+            images.append((list(inputs[0].shape), digest(inputs[0])))
 
     hook = nn.modules.module.register_module_forward_pre_hook(listen)
     try:
@@ -221,7 +228,7 @@ def _run(case: Case, task: str) -> list[list[int]]:
             case.start(task)
     finally:
         hook.remove()
-    return shapes
+    return images
 
 
 @contextlib.contextmanager

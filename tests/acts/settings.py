@@ -93,7 +93,7 @@ def save_model(words: tuple[str, ...], path: Path, *, seed: int) -> None:
     torch.manual_seed(seed)
     model = build(spec.model, training=True)
     with torch.no_grad():
-        model.query_decoder.class_head.weight.mul_(20)
+        model.query_decoder.class_head.weight.mul_(2)
     manifest = Manifest.from_spec(spec, read_labels(spec), {})
     checkpoint.save(path, state_dict=model.state_dict(), manifest=manifest)
 

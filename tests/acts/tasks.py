@@ -18,7 +18,7 @@ ROWS = (
     Row("inference.results_dir", "$run/elsewhere", inference),
     Row("inference.batch_size", "2", inference),
     Row("inference.mode", "panoptic", inference),
-    Row("inference.image_size", "[96, 64]", inference),
+    Row("inference.image_size", "[64, 64]", inference),
     Row("inference.num_threads", "3", inference),
     Row("export.results_dir", "$run/elsewhere", export),
     Row("export.gpu_id", "1", export_device, base=("export.on_cpu=false",)),

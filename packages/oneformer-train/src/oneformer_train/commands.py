@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
-from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_model.build import build
 from oneformer_spec.entry import note
@@ -46,6 +45,7 @@ def run(spec: Spec) -> None:
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
+    devices = _devices(spec.train)
     if spec.wandb.enable:
         note("wandb.enable: reporting to Weights & Biases is not available yet; this run is not reported")
     pl.seed_everything(spec.train.seed, verbose=False)
@@ -58,7 +58,7 @@ def run(spec: Spec) -> None:
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
     with RunFolder.open(spec, "train") as folder:
-        trainer = _trainer(spec, folder, manifest, num_batches, samples)
+        trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
@@ -100,13 +100,13 @@ def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool
 
 
 def _trainer(
-    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, samples: Sequence[Sample] | None
+    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, devices: Mapping[str, Any]
 ) -> pl.Trainer:
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
     progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
     return pl.Trainer(
-        **_devices(train),
+        **devices,
         precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
