@@ -30,14 +30,18 @@ from oneformer_spec.task_command import run_task
 
 ROWS: tuple[Row, ...] = (*model.ROWS, *dataset.ROWS, *train.ROWS, *tasks.ROWS)
 NO_EFFECT = [path for path, leaf in leaves().items() if leaf.option.no_effect]
-# Some of their values wait and none of the others differs from the default.
-ALL_BUT_DEFAULT_WAITS = {"model.backbone.type", "train.freeze"}
+BUILT_IN = [backbone.name for backbone in oneformer_backbones()]
 WAITING_BACKBONES = [
-    backbone.name
-    for backbone in oneformer_backbones()
+    name
+    for name in BUILT_IN
     for row in PENDING
-    if row.path == "model.backbone.type" and row.waits is not None and row.waits(backbone.name)
+    if row.path == "model.backbone.type" and row.waits is not None and row.waits(name)
 ]
+# Fields whose row in PENDING says which values wait need a row here for the others; these two have no others.
+ALL_BUT_DEFAULT_WAITS = {
+    "train.freeze",
+    *(["model.backbone.type"] if len(WAITING_BACKBONES) == len(BUILT_IN) - 1 else []),
+}
 WAITING_OPTIONS = [
     (name, path) for name in WAITING_BACKBONES for path in leaves() if path.startswith(f"model.backbone.{name}.")
 ]
@@ -46,8 +50,7 @@ Start = Callable[[tuple[str, ...]], Case]
 
 def of_plugin(path: str) -> bool:
     """Tell whether a field belongs to a backbone that some installed plugin brought."""
-    built_in = {backbone.name for backbone in oneformer_backbones()}
-    plugins = Spec().model.backbone.sections.keys() - built_in
+    plugins = Spec().model.backbone.sections.keys() - {*BUILT_IN}
     return any(path.startswith(f"model.backbone.{name}.") for name in plugins)
 
 
