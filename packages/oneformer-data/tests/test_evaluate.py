@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from oneformer_data import evaluate
-from oneformer_data.evaluation import batches, evaluate_samples
+from oneformer_data.evaluation import batches, evaluate_samples, read_ahead
 from oneformer_spec import model_file
 from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
@@ -215,3 +216,43 @@ def test_few_samples_are_held_back():
         assert len(waiting) - taken <= 8
         taken += len(group)
     assert taken == 20
+
+
+class TestReadAhead:
+    @pytest.mark.parametrize("num_workers", [0, 1, 3])
+    def test_order_stays_and_every_sample_is_read_once(self, num_workers):
+        read = []
+
+        class Samples(list):
+            def __getitem__(self, index):
+                read.append(index)
+                return super().__getitem__(index)
+
+        assert list(read_ahead(Samples(range(20)), num_workers)) == list(range(20))
+        assert sorted(read) == list(range(20))
+
+    def test_threads_read_and_few_samples_wait(self):
+        readers = {}
+
+        class Samples(list):
+            def __getitem__(self, index):
+                readers[index] = threading.current_thread()
+                return super().__getitem__(index)
+
+        coming = read_ahead(Samples(range(100)), 2)
+        assert next(coming) == 0
+        coming.close()
+        assert len(readers) <= 5
+        assert threading.main_thread() not in readers.values()
+
+    def test_an_error_comes_at_its_sample(self):
+        class Samples(list):
+            def __getitem__(self, index):
+                if index == 2:
+                    raise DataError("broken")
+                return super().__getitem__(index)
+
+        coming = read_ahead(Samples(range(9)), 2)
+        assert [next(coming), next(coming)] == [0, 1]
+        with pytest.raises(DataError, match="broken"):
+            next(coming)

@@ -259,6 +259,13 @@ class TestNotes:
     def test_task_probabilities_of_validation_have_no_effect(self):
         assert "dataset.task_prob_val has no effect" in load_spec([], ["dataset.task_prob_val.semantic=1"]).notes[0]
 
+    def test_an_option_of_another_backbone_is_named(self):
+        words = ["model.backbone.dinat.kernel_size=5", "model.backbone.radio.num_teacher=4"]
+        assert load_spec([], words).notes == (
+            "model.backbone.dinat.kernel_size has no effect: model.backbone.type is swin",
+        )
+        assert load_spec([], [*words, "model.backbone.type=dinat"]).notes == ()
+
     def test_nothing_is_evaluated(self):
         loaded = load_spec([], ["results_dir=${eval:__import__('os').getcwd()}"])
         assert loaded.spec.results_dir == "${eval:__import__('os').getcwd()}"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from oneformer_model import checkpoint
-from oneformer_spec.errors import CheckpointError, DataError, OneFormerError
+from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, SpecError
 from oneformer_spec.load import load_spec
 from oneformer_train.commands import run
 
@@ -195,6 +195,24 @@ def test_the_number_of_workers_does_not_change_the_result(spec_file: Path) -> No
     shutil.move(alone, alone.parent / "alone")
     many = train(spec_file, "train.num_epochs=1", "train.validation_interval=5", "dataset.train.num_workers=2")
     assert_same_weights(many / "oneformer_model_latest.pth", alone.parent / "alone" / "oneformer_model_latest.pth")
+
+
+def test_the_length_of_the_task_reaches_the_network(spec_file: Path) -> None:
+    folder = train(spec_file, "dataset.task_seq_len=40", "train.num_epochs=1")
+    content = checkpoint.read(folder / "oneformer_model_latest.pth")
+    assert checkpoint.restore(content, folder)(torch.zeros(1, 3, 64, 64), torch.zeros(1, 40)).class_logits.shape[0] == 1
+
+
+def test_a_device_that_is_not_there_is_an_error(spec_file: Path) -> None:
+    with pytest.raises(SpecError, match=rf"^train\.gpu_ids: 70: torch sees {torch.cuda.device_count()} GPUs here$"):
+        train(spec_file, "train.gpu_ids=[70]")
+    assert not (spec_file.parent / "results").exists()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_run_that_is_not_reported_says_so(spec_file: Path, capsys: pytest.CaptureFixture[str], enabled: bool) -> None:
+    train(spec_file, f"wandb.enable={str(enabled).lower()}", "train.num_epochs=1")
+    assert ("note: wandb.enable: " in capsys.readouterr().err) == enabled
 
 
 def test_a_run_gives_the_signals_back(spec_file: Path) -> None:

@@ -45,6 +45,7 @@ def run(spec: Spec) -> None:
             tasks(spec),
             labels,
             batch_size=batch_size(spec, split),
+            num_workers=getattr(spec.dataset, split).num_workers,
             progress=Progress("evaluate", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta)),
         )
         if not spec.evaluate.iou_per_class:

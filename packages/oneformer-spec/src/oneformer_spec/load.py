@@ -13,7 +13,7 @@ from oneformer_spec.reading.aliases import read_aliases
 from oneformer_spec.reading.derive import TASKS_WITH_DEVICES, derived
 from oneformer_spec.reading.files import file_relations, num_gpus_here
 from oneformer_spec.reading.layers import Layer, merge, read_file
-from oneformer_spec.reading.nested import has, put
+from oneformer_spec.reading.nested import get, has, put
 from oneformer_spec.reading.overrides import SECRET, read_overrides
 from oneformer_spec.reading.problems import Problems
 from oneformer_spec.reading.relations import RELATIONS, check_relations
@@ -107,8 +107,23 @@ def _notes(spec: Spec, written: Layer, task: str | None) -> list[str]:
         for path, leaf in leaves().items()
         if leaf.option.no_effect and has(written.data, path)
     ]
+    found += _unused_backbones(spec, written)
     for name in TASKS_WITH_DEVICES if task is None else {task} & set(TASKS_WITH_DEVICES):
         wanted, here = getattr(spec, name).num_gpus, num_gpus_here()
         if wanted > max(here, 1):
             found.append(f"{name}.num_gpus: {wanted} GPUs are asked for, this machine shows {here}")
     return found
+
+
+def _unused_backbones(spec: Spec, written: Layer) -> list[str]:
+    """Name the options that belong to another backbone than the chosen one; a default says nothing."""
+    chosen, data = spec.model.backbone.type, to_dict(spec)
+    return [
+        f"{path} has no effect: model.backbone.type is {chosen}"
+        for path, leaf in leaves().items()
+        for name in spec.model.backbone.sections
+        if path.startswith(f"model.backbone.{name}.")
+        and name != chosen
+        and has(written.data, path)
+        and get(data, path) != leaf.default
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,13 +13,13 @@ import torch
 
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
-from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_model.build import build
 from oneformer_spec.entry import note
+from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
-from oneformer_spec.schema import Spec
+from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
 from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
@@ -45,6 +45,9 @@ def run(spec: Spec) -> None:
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
+    devices = _devices(spec.train)
+    if spec.wandb.enable:
+        note("wandb.enable: reporting to Weights & Biases is not available yet; this run is not reported")
     pl.seed_everything(spec.train.seed, verbose=False)
     labels = read_labels(spec)
     pipeline = open_pipeline(spec)
@@ -55,7 +58,7 @@ def run(spec: Spec) -> None:
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
     with RunFolder.open(spec, "train") as folder:
-        trainer = _trainer(spec, folder, manifest, num_batches, samples)
+        trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
@@ -80,7 +83,12 @@ def criterion(spec: Spec) -> Criterion:
 
 
 def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool) -> TrainingModule:
-    model: OneFormer = build(spec.model, training=True, activation_checkpoint=spec.train.activation_checkpoint)
+    model: OneFormer = build(
+        spec.model,
+        training=True,
+        activation_checkpoint=spec.train.activation_checkpoint,
+        task_length=spec.dataset.task_seq_len,
+    )
     return TrainingModule(
         model,
         criterion(spec),
@@ -92,15 +100,13 @@ def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool
 
 
 def _trainer(
-    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, samples: Sequence[Sample] | None
+    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, devices: Mapping[str, Any]
 ) -> pl.Trainer:
     train = spec.train
-    on_gpu = torch.cuda.is_available()
+    torch.backends.cudnn.deterministic = train.cudnn.deterministic
     progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
-    devices: Any = list(train.gpu_ids) if on_gpu else 1
     return pl.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=devices,
+        **devices,
         precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
@@ -115,6 +121,19 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
+
+
+def _devices(train: TrainSection) -> dict[str, Any]:
+    """Return Lightning's settings for the devices of `train.gpu_ids`; the default, device 0, is the CPU without GPUs.
+
+    Raises:
+        SpecError: A device is not there.
+    """
+    count = torch.cuda.device_count()
+    for number in train.gpu_ids:
+        if number >= max(count, 1):
+            raise SpecError(f"train.gpu_ids: {number}: torch sees {count} GPUs here")
+    return {"accelerator": "gpu", "devices": list(train.gpu_ids)} if count else {"accelerator": "cpu", "devices": 1}
 
 
 def _quieten_lightning() -> None:

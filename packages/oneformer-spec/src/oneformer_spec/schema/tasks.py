@@ -54,7 +54,10 @@ class ExportSection:
     gpu_id: int = option(0, minimum=0, help="Device to export on when on_cpu is false.")
     checkpoint: str = option("", help="Checkpoint to export.", common=True)
     task: str = option(
-        "semantic", choices=("semantic", "instance", "panoptic"), help="Task that the exported file is compared with."
+        "semantic",
+        choices=("semantic", "instance", "panoptic"),
+        help="Accepted for compatibility, no effect: one file serves every task.",
+        no_effect="the exported file serves every task; inference.mode chooses",
     )
     onnx_file: str = option("", help="File to write: .onnx, or .etlt for encrypted ONNX.", common=True)
     on_cpu: bool = option(True, help="Export on the CPU.")

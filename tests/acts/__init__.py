@@ -1,0 +1,1 @@
+"""One row a field: what changes when the field does."""

@@ -1,0 +1,63 @@
+"""A setting of every field that waits for its feature, such that loading and validating accept it."""
+
+from __future__ import annotations
+
+from oneformer_spec.pending import PENDING, Pending
+from oneformer_spec.schema.tree import Leaf, leaves
+
+MONITOR, TOPK = "train.checkpointer.monitor=PQ", "train.checkpointer.enable_topk=true"
+ENGINE = "gen_trt_engine.tensorrt"
+# What no rule gives: a file that must be there, a field that the spec accepts in company alone, a value behind null.
+SETTINGS = {
+    "model.backbone.pretrained_weights": ("$model",),
+    "train.pretrained_model_path": ("$model",),
+    "train.checkpointer.monitor": ("PQ",),
+    "train.checkpointer.enable_topk": ("true", MONITOR),
+    "train.checkpointer.replace_periodic": ("true", TOPK, MONITOR),
+    "train.checkpointer.keep_last": ("3",),
+    "evaluate.trt_engine": ("$model", "evaluate.checkpoint="),
+    "inference.trt_engine": ("$model", "inference.checkpoint="),
+    "export.opset_version": ("12",),
+    "export.onnx_file": ("model.etlt", "encryption_key=key"),
+    f"{ENGINE}.min_batch_size": ("2", f"{ENGINE}.opt_batch_size=2", f"{ENGINE}.max_batch_size=2"),
+    f"{ENGINE}.opt_batch_size": ("2", f"{ENGINE}.max_batch_size=2"),
+    "quantize.layers": ("[{module_name: head}]",),
+    "quantize.device": ("cpu",),
+    **{f"dataset.{split}.names": ("$data/label_map.json",) for split in ("train", "val", "test")},
+}
+
+
+def waiting() -> list[tuple[Pending, Leaf]]:
+    """Return every field that waits, with its row."""
+    return [
+        (row, leaf)
+        for row in PENDING
+        for leaf in leaves().values()
+        if leaf.path == row.path or leaf.path.startswith(f"{row.path}.")
+    ]
+
+
+def setting(row: Pending, leaf: Leaf) -> tuple[str, ...]:
+    """Return words that ask for the feature."""
+    value, *company = SETTINGS.get(leaf.path) or (_other(row, leaf),)
+    return (*company, f"{leaf.path}={value}")
+
+
+def _other(row: Pending, leaf: Leaf) -> str:
+    default = leaf.default
+    if leaf.option.choices and not isinstance(default, list):
+        waits = row.waits or (lambda value: value != default)
+        return next(choice for choice in leaf.option.choices if waits(choice))
+    match default:
+        case bool():
+            return str(not default).lower()
+        case int():
+            return str(default + 1)
+        case float():
+            return str(default + 0.5)
+        case list():
+            return "[other]"
+        case dict():
+            return "{other: 1}"
+        case _:
+            return "other"

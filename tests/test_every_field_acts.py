@@ -1,0 +1,178 @@
+"""Every field of the spec does something, waits for its feature in one table, or says that it has no effect.
+
+A field acts when the same observer sees something else with another value of it. See `acts/row.py` for what a row says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from acts import dataset, model, tasks, train
+from acts.observers import training
+from acts.pending import setting, waiting
+from acts.row import Case, Observer, Row, filled
+from acts.settings import SETTINGS, copy_data, save_model
+
+from oneformer_spec.builtins import oneformer_backbones
+from oneformer_spec.errors import OneFormerError, SpecError
+from oneformer_spec.load import load_spec
+from oneformer_spec.pending import PENDING, check_available
+from oneformer_spec.plugins import registry
+from oneformer_spec.schema import Spec
+from oneformer_spec.schema.tree import leaves
+from oneformer_spec.task_command import run_task
+
+ROWS: tuple[Row, ...] = (*model.ROWS, *dataset.ROWS, *train.ROWS, *tasks.ROWS)
+NO_EFFECT = [path for path, leaf in leaves().items() if leaf.option.no_effect]
+BUILT_IN = [backbone.name for backbone in oneformer_backbones()]
+WAITING_BACKBONES = [
+    name
+    for name in BUILT_IN
+    for row in PENDING
+    if row.path == "model.backbone.type" and row.waits is not None and row.waits(name)
+]
+# Fields whose row in PENDING says which values wait need a row here for the others; these two have no others.
+ALL_BUT_DEFAULT_WAITS = {
+    "train.freeze",
+    *(["model.backbone.type"] if len(WAITING_BACKBONES) == len(BUILT_IN) - 1 else []),
+}
+WAITING_OPTIONS = [
+    (name, path) for name in WAITING_BACKBONES for path in leaves() if path.startswith(f"model.backbone.{name}.")
+]
+Start = Callable[[tuple[str, ...]], Case]
+
+
+def of_plugin(path: str) -> bool:
+    """Tell whether a field belongs to a backbone that some installed plugin brought."""
+    plugins = Spec().model.backbone.sections.keys() - {*BUILT_IN}
+    return any(path.startswith(f"model.backbone.{name}.") for name in plugins)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small networks are fastest on one thread, and sums come in one order."""
+    threads, variables = torch.get_num_threads(), dict(os.environ)
+    switches = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.set_num_threads(1)
+    os.environ.pop("ONEFORMER_ENCRYPTION_KEY", None)
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = switches
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+@pytest.fixture(scope="module")
+def places(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What words can point to: data, two models, and a checkpoint to continue from."""
+    root = tmp_path_factory.mktemp("acts")
+    found = {"run": root / "run", "data": root / "data"}
+    found |= {name: root / f"{name}.pth" for name in ("model", "other", "resumable")}
+    for folder in (found["run"], found["data"]):
+        folder.mkdir()
+    copy_data(repository / "examples" / "nuclei", found["data"])
+    words = filled(SETTINGS, found)
+    for seed, name in enumerate(("model", "other")):
+        save_model(words, found[name], seed=seed)
+    case = Case(words, found["run"])
+    training(case)
+    shutil.copy(case.find("oneformer_model_latest.pth"), found["resumable"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def start(places: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Return a function that turns words on top of the settings into a case."""
+
+    def make(words: tuple[str, ...]) -> Case:
+        folder = tmp_path_factory.mktemp("case")
+        return Case(filled((*SETTINGS, *words), {**places, "run": folder}), folder)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def before(start: Start) -> Callable[[Row], object]:
+    """Return a function that observes a row without its change, each observer once per base."""
+    seen: dict[tuple[Observer, tuple[str, ...]], object] = {}
+
+    def observe(row: Row) -> object:
+        key = row.observe, row.base
+        if key not in seen:
+            seen[key] = row.observe(start(row.base))
+            assert row.observe(start(row.base)) == seen[key], "the observer sees a difference where there is none"
+        return seen[key]
+
+    return observe
+
+
+class TestCoverage:
+    def test_every_field_is_in_one_place(self):
+        acting = [row.path for row in ROWS]
+        partly = {row.path for row in PENDING if row.waits is not None} - ALL_BUT_DEFAULT_WAITS
+        pending = {leaf.path for _, leaf in waiting()} | {path for _, path in WAITING_OPTIONS}
+        fields = {path for path in leaves() if not of_plugin(path)}
+        assert sorted(fields - {*acting, *(pending - partly), *NO_EFFECT}) == []
+        assert sorted(path for path in acting if acting.count(path) > 1 or path not in fields) == []
+        assert sorted({*acting} & ({*NO_EFFECT} | (pending - partly))) == []
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.path)
+def test_the_field_acts(row: Row, start: Start, before: Callable[[Row], object]) -> None:
+    was = before(row)
+    case = start((*row.base, *row.changes))
+    if row.refusal is None:
+        assert row.observe(case) != was
+        return
+    with pytest.raises(OneFormerError) as caught:
+        row.observe(case)
+    assert row.refusal in str(caught.value)
+
+
+@pytest.mark.parametrize(("row", "leaf"), waiting(), ids=lambda part: part.path)
+class TestPending:
+    def test_loading_accepts_it(self, row, leaf, start):
+        assert leaf.path in start(setting(row, leaf)).spec.written
+
+    def test_the_command_refuses_it(self, row, leaf, start):
+        case = start(setting(row, leaf))
+        for name in row.commands:
+            # A command that is to come cannot refuse anything yet; what it will ask is there already.
+            known = name in registry().commands
+            start_it = partial(case.start, name) if known else partial(check_available, case.spec, name)
+            with pytest.raises(SpecError) as caught:
+                start_it()
+            (problem,) = [line for line in caught.value.problems if line.startswith(f"{leaf.path}: ")]
+            assert "not available yet" in problem
+        assert case.files() == []
+
+
+@pytest.mark.parametrize(("name", "path"), WAITING_OPTIONS, ids=lambda part: str(part))
+def test_an_option_of_a_backbone_that_waits_is_refused_with_it(name: str, path: str, start: Start) -> None:
+    case = start((f"model.backbone.type={name}",))
+    with pytest.raises(SpecError, match=r"model\.backbone\.type: .* not available yet"):
+        case.start("train")
+
+
+@pytest.mark.parametrize("path", NO_EFFECT)
+def test_a_field_without_effect_is_named(path: str) -> None:
+    leaf = leaves()[path]
+    value = {bool: "true", dict: "{panoptic: 1.0}", str: "panoptic"}[type(leaf.default)]
+    notes = load_spec([], [f"{path}={value}"]).notes
+    assert [note for note in notes if note.startswith(f"{path} has no effect: ")] == [
+        f"{path} has no effect: {leaf.option.no_effect}"
+    ]
+
+
+def test_commands_that_are_to_come_are_known_as_such() -> None:
+    missing = {name for row in PENDING for name in row.commands} - registry().commands.keys()
+    assert missing == {"gen_trt_engine", "quantize"}
+    for name in missing:
+        with pytest.raises(OneFormerError, match=f"no command '{name}'"):
+            run_task(registry().command(name), (), ())
