@@ -15,7 +15,7 @@ from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
-from oneformer_model.build import build
+from oneformer_model.build import build, initialise_backbone
 from oneformer_spec.entry import note
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
@@ -54,6 +54,8 @@ def run(spec: Spec) -> None:
     )
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
+    if start is None:
+        initialise_backbone(module.model, spec.model)
     with RunFolder.open(spec, "train") as folder:
         trainer = _trainer(spec, folder, manifest, num_batches, samples)
         if start is not None:
