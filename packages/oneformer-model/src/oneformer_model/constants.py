@@ -8,6 +8,7 @@ from typing import ParamSpec, cast
 
 import torch
 from torch import Tensor
+from torch._guards import active_fake_mode
 
 Arguments = ParamSpec("Arguments")
 _KEPT = 256  # results per function; what is cached grows with an image's edge or a window, not with its area
@@ -17,7 +18,7 @@ def constant(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tenso
     """Cache a function of hashable positional arguments that returns a tensor nobody writes to.
 
     Such tensors are no buffers, so they appear in no checkpoint and in no broadcast between processes. While a graph is
-    traced the function runs uncached: a tracer's values must not outlive it.
+    traced, or tensors are fake, the function runs uncached: such values must not outlive the tracer.
     """
 
     @lru_cache(maxsize=_KEPT)
@@ -27,7 +28,7 @@ def constant(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tenso
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
-        if torch.compiler.is_compiling() or is_tracing():
+        if torch.compiler.is_compiling() or is_tracing() or active_fake_mode() is not None:
             return function(*args, **kwargs)
         return remembered(*cast(tuple[Hashable, ...], args))
 
