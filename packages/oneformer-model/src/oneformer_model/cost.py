@@ -62,15 +62,13 @@ class Network:
                     module.sampler = sample_grids
             yield model
 
-    def parameters(self) -> dict[str, int]:
-        """Return the number of parameters of each part."""
+    def parameters(self, *, trained: bool = False) -> dict[str, int]:
+        """Return the number of parameters of each part; `trained` leaves out those that `freeze_at` freezes."""
         with self.opened(training=True) as model:
-            return {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in PARTS}
-
-    def trainable_parameters(self) -> int:
-        """Return the number of parameters that training moves: all but those that `freeze_at` freezes."""
-        with self.opened(training=True) as model:
-            return sum(p.numel() for p in model.parameters() if p.requires_grad)
+            return {
+                part: sum(p.numel() for p in getattr(model, part).parameters() if p.requires_grad or not trained)
+                for part in PARTS
+            }
 
     def flops(self, size: Size) -> dict[str, int]:
         """Return the operations of a forward pass for one image of a size (height, width), by part."""

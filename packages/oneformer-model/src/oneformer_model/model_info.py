@@ -90,7 +90,7 @@ def _training(spec: Spec, network: Network) -> Training:
     height, width = _training_size(spec)
     batch, optim = spec.dataset.train.batch_size, spec.train.optim
     copies = 2 if optim.type == "AdamW" else int(optim.momentum > 0)
-    state = copies * FLOAT_BYTES * network.trainable_parameters()
+    state = copies * FLOAT_BYTES * sum(network.parameters(trained=True).values())
     rows = [(precision, checkpoint) for precision in PRECISIONS for checkpoint in (True, False)]
     memory = tuple(
         TrainingMemory(
