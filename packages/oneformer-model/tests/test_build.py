@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from oneformer_model import Texts, task_tokens
 from oneformer_model import build as building
 from oneformer_model.build import build, initialise_backbone
 from oneformer_spec.errors import PluginError, SpecError
 from oneformer_spec.hooks import Backbone
+from oneformer_spec.tasks import Task
 
 
 def shapes(model):
@@ -21,6 +25,8 @@ def shapes(model):
         ("sem_seg_head", {"transformer_enc_layers": 2}),
         ("sem_seg_head", {"deformable_transformer_encoder_in_features": ("res4", "res5")}),
         ("sem_seg_head", {"common_stride": 8}),
+        ("sem_seg_head", {"pixel_decoder_name": "BasePixelDecoder"}),
+        ("sem_seg_head", {"pixel_decoder_name": "TransformerEncoderPixelDecoder"}),
         ("sem_seg_head", {"norm": "BN"}),
         ("one_former", {"hidden_dim": 64}),
         ("one_former", {"dim_feedforward": 32}),
@@ -42,6 +48,104 @@ def shapes(model):
 def test_a_size_in_the_spec_changes_the_network(section, part, fields):
     before, after = build(section(), training=True), build(section(**{part: fields}), training=True)
     assert shapes(before) != shapes(after)
+
+
+@pytest.mark.parametrize("kind", ["BasePixelDecoder", "TransformerEncoderPixelDecoder"])
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        ("sem_seg_head", {"convs_dim": 64}),
+        ("sem_seg_head", {"mask_dim": 64}),
+        ("sem_seg_head", {"in_features": ("res3", "res4")}),
+        ("sem_seg_head", {"in_features": ("res3", "res5")}),
+        ("sem_seg_head", {"common_stride": 8}),
+        ("sem_seg_head", {"norm": "SyncBN"}),
+    ],
+)
+def test_a_size_in_the_spec_changes_every_pixel_decoder(section, kind, part, fields):
+    chosen = {"pixel_decoder_name": kind}
+    before = build(section(sem_seg_head=chosen), training=False)
+    after = build(section(sem_seg_head=chosen | fields), training=False)
+    assert shapes(before) != shapes(after)
+
+
+def test_a_plain_encoder_is_built_as_the_spec_says(section):
+    encoder = build(
+        section(
+            sem_seg_head={"pixel_decoder_name": "TransformerEncoderPixelDecoder", "transformer_enc_layers": 3},
+            one_former={"nheads": 8, "dim_feedforward": 48, "dropout": 0.25, "pre_norm": True},
+        ),
+        training=True,
+        activation_checkpoint=True,
+    ).pixel_decoder.encoder
+    assert len(encoder.layers) == 3 and encoder.use_checkpoint
+    attention, feed_forward = encoder.layers[0].self_attention, encoder.layers[0].feed_forward
+    assert attention.attention.num_heads == 8 and attention.pre_norm
+    assert feed_forward.linear1.out_features == 48 and feed_forward.dropout.p == 0.25
+
+
+def forward(model, size=(64, 96)):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return model.eval()(torch.randn(1, 3, *size), task_tokens(Task.PANOPTIC))
+
+
+@pytest.mark.parametrize("kind", ["MSDeformAttnPixelDecoder", "BasePixelDecoder", "TransformerEncoderPixelDecoder"])
+@pytest.mark.parametrize(("stride", "size"), [(4, (16, 23)), (8, (8, 12)), (16, (4, 6)), (32, (2, 3))])
+def test_masks_have_the_common_stride(section, kind, stride, size):
+    model = build(section(sem_seg_head={"pixel_decoder_name": kind, "common_stride": stride}), training=False)
+    assert forward(model, (61, 90)).mask_logits.shape == (1, 12, *size)
+
+
+def test_a_finer_backbone_gives_finer_masks(section):
+    fields = {"sem_seg_head": {"common_stride": 2}, "swin": {"patch_size": 2}}
+    assert forward(build(section(**fields), training=False)).mask_logits.shape == (1, 12, 32, 48)
+
+
+@pytest.mark.parametrize("kind", ["MSDeformAttnPixelDecoder", "BasePixelDecoder", "TransformerEncoderPixelDecoder"])
+@pytest.mark.parametrize("norm", ["GN", "LN", "BN", "SyncBN"])
+def test_every_pixel_decoder_learns_with_every_norm(section, kind, norm):
+    model = build(section(sem_seg_head={"pixel_decoder_name": kind, "norm": norm}), training=True)
+    texts = Texts(torch.tensor([[49406, 5, 49407]]), torch.zeros(2, 8, dtype=torch.int64))
+    prediction = model(torch.randn(2, 3, 64, 64), task_tokens(Task.SEMANTIC, 2), texts)
+    masks = torch.einsum("bqd,bdhw->bqhw", prediction.mask_embeddings[-1], prediction.mask_features)
+    (masks.square().mean() + prediction.class_logits[-1].square().mean()).backward()
+    unreached = [name for name, value in model.pixel_decoder.named_parameters() if value.grad is None]
+    # The levels that the last of two decoder layers looked at are enough to reach every part.
+    assert unreached == []
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"),
+    [
+        ("one_former", {"pre_norm": True}),
+        ("one_former", {"use_task_norm": False}),
+        ("one_former", {"nheads": 8}),
+        ("one_former", {"num_feature_levels": 1}),
+        ("sem_seg_head", {"norm": "LN"}),
+        ("sem_seg_head", {"deformable_transformer_encoder_in_features": ("res4", "res5")}),
+    ],
+)
+def test_a_choice_in_the_spec_changes_the_logits(section, part, fields):
+    results = []
+    for changes in ({}, {part: fields}):
+        torch.manual_seed(0)
+        results.append(forward(build(section(**changes), training=False)).class_logits)
+    assert not torch.allclose(*results, atol=1e-4)
+
+
+def test_precise_attention_stays_in_32_bit(section):
+    torch.manual_seed(0)
+    plain = build(section(), training=False).eval()
+    precise = build(replace(section(), precise_msda=True), training=False).eval()
+    precise.load_state_dict(plain.state_dict())
+    features = {name: torch.randn(1, width, 4, 4) for name, width in plain.backbone.channels.items()}
+    with torch.no_grad():
+        exact = plain.pixel_decoder(features).mask_features
+        assert torch.equal(precise.pixel_decoder(features).mask_features, exact)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = [model.pixel_decoder(features).mask_features for model in (plain, precise)]
+    assert not torch.equal(*rounded)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +260,44 @@ def test_an_unknown_backbone_is_named(plugin, section):
         build(section(), training=False)
 
 
-def test_parts_that_do_not_fit_are_an_error_of_the_spec(section):
-    with pytest.raises(SpecError, match="no output of stride 2"):
-        build(section(sem_seg_head={"common_stride": 2}), training=False)
+@pytest.mark.parametrize(
+    ("part", "fields", "message"),
+    [
+        (
+            "sem_seg_head",
+            {"common_stride": 2},
+            "model.sem_seg_head.common_stride: found 2, the backbone gives the strides 4, 8, 16, 32",
+        ),
+        (
+            "sem_seg_head",
+            {"common_stride": 12},
+            "model.sem_seg_head.common_stride: found 12, the backbone gives the strides 4, 8, 16, 32",
+        ),
+        (
+            "sem_seg_head",
+            {"in_features": ("res3", "res6")},
+            "model.sem_seg_head.in_features: res6: the backbone gives res2, res3, res4, res5",
+        ),
+        (
+            "sem_seg_head",
+            {"deformable_transformer_encoder_in_features": ("res2", "res3")},
+            "model.sem_seg_head.deformable_transformer_encoder_in_features: res2: in_features has res3, res4, res5",
+        ),
+        (
+            "one_former",
+            {"num_feature_levels": 5},
+            "model.sem_seg_head.in_features, model.one_former.num_feature_levels: 5 levels for the queries are asked "
+            "for; the pixel decoder has res5 (stride 32), res4 (stride 16), res3 (stride 8), res2 (stride 4)",
+        ),
+        (
+            "one_former",
+            {"hidden_dim": 30, "nheads": 4},
+            "model.one_former: dim 30 is not a multiple of num_heads 4",
+        ),
+        ("text_encoder", {"width": 200}, "model.text_encoder.width: dim 200 is not a multiple of num_heads 3"),
+    ],
+)
+def test_parts_that_do_not_fit_are_an_error_of_the_spec(section, part, fields, message):
+    with pytest.raises(SpecError) as caught:
+        build(section(**{part: fields}), training=True)
+    assert str(caught.value) == message

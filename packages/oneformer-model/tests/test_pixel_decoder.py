@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from oneformer_model.pixel_decoder import NORMS, DeformablePixelDecoder, GroupNorm
+from oneformer_model.norms import NORMS
+from oneformer_model.pixel_decoder import DeformablePixelDecoder
 
 CHANNELS = {"res2": 8, "res3": 16, "res4": 24, "res5": 32}
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -12,6 +13,7 @@ def decoder(**changes):
     options = {
         "channels": CHANNELS,
         "strides": STRIDES,
+        "features": ("res3", "res4", "res5"),
         "encoder_features": ("res3", "res4", "res5"),
         "common_stride": 4,
         "dim": 32,
@@ -34,11 +36,20 @@ def test_outputs_have_the_sizes_of_the_features(features):
     assert [tuple(level.shape) for level in pixels.levels] == [(2, 32, 2, 3), (2, 32, 4, 6), (2, 32, 8, 11)]
 
 
-def test_the_stride_of_the_masks_is_a_choice(features):
-    assert decoder(common_stride=8)(features).mask_features.shape == (2, 24, 8, 11)
-    deeper = decoder(common_stride=4, encoder_features=("res4", "res5"), num_output_levels=3)(features)
-    assert deeper.mask_features.shape == (2, 24, 16, 21)
-    assert deeper.levels[2].shape == (2, 32, 8, 11)  # made by the pyramid
+@pytest.mark.parametrize(("stride", "size"), [(4, (16, 21)), (8, (8, 11)), (16, (4, 6)), (32, (2, 3))])
+def test_the_stride_of_the_masks_is_a_choice(features, stride, size):
+    pixels = decoder(common_stride=stride)(features)
+    assert pixels.mask_features.shape == (2, 24, *size)
+    assert [level.shape[2:] for level in pixels.levels] == [(2, 3), (4, 6), (8, 11)]
+
+
+def test_levels_that_the_encoder_leaves_out_come_from_the_pyramid(features):
+    module = decoder(encoder_features=("res4", "res5"))
+    assert list(module.laterals) == ["res3", "res2"]
+    assert module(features).levels[2].shape == (2, 32, 8, 11)
+    leap = decoder(features=("res2", "res4", "res5"), encoder_features=("res4", "res5"))
+    assert list(leap.laterals) == ["res2"]  # res3 is neither named nor below the finest named
+    assert [level.shape[2:] for level in leap(features).levels] == [(2, 3), (4, 6), (16, 21)]
 
 
 def test_the_order_of_the_encoder_features_does_not_matter(features):
@@ -50,10 +61,10 @@ def test_the_order_of_the_encoder_features_does_not_matter(features):
 
 
 def test_what_cannot_be_built_is_refused():
-    with pytest.raises(ValueError, match="no output of stride 2"):
+    with pytest.raises(ValueError, match=r"masks of stride 2 need .*; the pixel decoder has res5 \(stride 32\)"):
         decoder(common_stride=2)
-    with pytest.raises(ValueError, match="4 feature levels"):
-        decoder(encoder_features=("res4", "res5"), common_stride=8, num_output_levels=4)
+    with pytest.raises(ValueError, match="5 levels for the queries are asked for; the pixel decoder has res5"):
+        decoder(encoder_features=("res4", "res5"), num_output_levels=5)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -68,13 +79,3 @@ def test_dropout_acts_in_training_only(features):
         assert not torch.equal(module(features).mask_features, module(features).mask_features)
         module.eval()
         assert torch.equal(module(features).mask_features, module(features).mask_features)
-
-
-def test_group_norm_is_exact_for_channels_last_maps():
-    torch.manual_seed(0)
-    norm = GroupNorm(4, 16)
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    x = (torch.randn(2, 16, 96, 130) + 50).to(memory_format=torch.channels_last)
-    exact = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double())
-    torch.testing.assert_close(norm(x).double(), exact, atol=1e-4, rtol=0)

@@ -266,6 +266,25 @@ class TestNotes:
         )
         assert load_spec([], [*words, "model.backbone.type=dinat"]).notes == ()
 
+    @pytest.mark.parametrize(
+        ("kind", "setting", "part"),
+        [
+            ("BasePixelDecoder", "model.sem_seg_head.transformer_enc_layers=2", "encoder"),
+            ("BasePixelDecoder", "model.precise_msda=true", "deformable attention"),
+            (
+                "TransformerEncoderPixelDecoder",
+                "model.sem_seg_head.deformable_transformer_encoder_in_features=[res5]",
+                "deformable encoder",
+            ),
+        ],
+    )
+    def test_a_field_of_a_part_that_the_pixel_decoder_lacks_is_named(self, kind, setting, part):
+        chosen = f"model.sem_seg_head.pixel_decoder_name={kind}"
+        assert load_spec([], [chosen, setting]).notes == (
+            f"{setting.partition('=')[0]} has no effect: {kind} has no {part}",
+        )
+        assert load_spec([], [setting]).notes == load_spec([], [chosen]).notes == ()
+
     def test_nothing_is_evaluated(self):
         loaded = load_spec([], ["results_dir=${eval:__import__('os').getcwd()}"])
         assert loaded.spec.results_dir == "${eval:__import__('os').getcwd()}"

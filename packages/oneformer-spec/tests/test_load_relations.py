@@ -213,5 +213,10 @@ class TestTasks:
     def test_a_name_that_no_file_can_have(self):
         assert "does not exist" in self.problems("export", f"export.checkpoint={'x' * 5000}")[0]
 
+    def test_levels_of_a_deformable_encoder_bind_that_one_alone(self):
+        load_spec(
+            [], ["model.sem_seg_head.in_features=[res4]", "model.sem_seg_head.pixel_decoder_name=BasePixelDecoder"]
+        )
+
     def test_files_are_not_looked_for_without_a_task(self):
         load_spec([], ["dataset.train.images=/missing", "dataset.label_map=/missing"])

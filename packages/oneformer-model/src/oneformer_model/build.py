@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from torch import nn
 
 from oneformer_model.backbones import Backbone, Initialising, Recomputing, Staged
+from oneformer_model.fpn import MapEncoder, PyramidPixelDecoder
 from oneformer_model.oneformer import OneFormer, TaskEncoder
 from oneformer_model.pixel_decoder import DeformablePixelDecoder
+from oneformer_model.pixel_features import PixelDecoder
 from oneformer_model.query_decoder import QueryDecoder
 from oneformer_model.text_encoder import TextBranch, TextEncoder
 from oneformer_model.transformer import ClassTransformer
@@ -40,13 +44,17 @@ def build(
     try:
         backbone = _backbone(section)
         pixel_decoder = _pixel_decoder(section, backbone)
+        with _naming("model.one_former"):
+            query_decoder = _query_decoder(section)
+        with _naming("model.text_encoder.width"):
+            text_branch = _text_branch(section) if training else None
         dim = section.one_former.hidden_dim
         model = OneFormer(
             cast(nn.Module, backbone),
-            pixel_decoder,
-            _query_decoder(section),
+            cast(nn.Module, pixel_decoder),
+            query_decoder,
             TaskEncoder(task_length, dim, dim, _TASK_LAYERS),
-            _text_branch(section) if training else None,
+            text_branch,
         )
         if training:
             model.freeze(_frozen(section, backbone))
@@ -92,6 +100,15 @@ def _backbone(section: ModelSection) -> Backbone:
     return backbone
 
 
+@contextmanager
+def _naming(fields: str) -> Iterator[None]:
+    """Name the fields of the spec in the error of a part that cannot be built from them."""
+    try:
+        yield
+    except ValueError as error:
+        raise SpecError(f"{fields}: {error}") from error
+
+
 def _frozen(section: ModelSection, backbone: Backbone) -> list[nn.Module]:
     """Return the leading parts that `freeze_at` counts: 1 is the stem, 2 the first stage too."""
     count, name = section.backbone.freeze_at, section.backbone.type
@@ -105,7 +122,7 @@ def _frozen(section: ModelSection, backbone: Backbone) -> list[nn.Module]:
     return parts[:count]
 
 
-def _recompute(model: OneFormer, backbone: Backbone, pixel_decoder: DeformablePixelDecoder) -> None:
+def _recompute(model: OneFormer, backbone: Backbone, pixel_decoder: PixelDecoder) -> None:
     """Recompute activations in the backward pass: block by block where the backbone can, else of all of it."""
     pixel_decoder.use_checkpoint = True
     if isinstance(backbone, Recomputing):
@@ -114,16 +131,30 @@ def _recompute(model: OneFormer, backbone: Backbone, pixel_decoder: DeformablePi
         model.recompute_backbone = True
 
 
-def _pixel_decoder(section: ModelSection, backbone: Backbone) -> DeformablePixelDecoder:
-    head = section.sem_seg_head
+def _pixel_decoder(section: ModelSection, backbone: Backbone) -> PixelDecoder:
+    head, path = section.sem_seg_head, "model.sem_seg_head"
     missing = [name for name in head.in_features if name not in backbone.channels]
     if missing:
+        raise SpecError(f"{path}.in_features: {', '.join(missing)}: the backbone gives {', '.join(backbone.channels)}")
+    if head.common_stride not in backbone.strides.values():
+        known = ", ".join(str(stride) for stride in sorted(backbone.strides.values()))
+        raise SpecError(f"{path}.common_stride: found {head.common_stride}, the backbone gives the strides {known}")
+    with _naming(f"{path}.in_features, model.one_former.num_feature_levels"):
+        return _PIXEL_DECODERS[head.pixel_decoder_name](section, backbone)
+
+
+def _deformable(section: ModelSection, backbone: Backbone) -> PixelDecoder:
+    head = section.sem_seg_head
+    missing = [name for name in head.deformable_transformer_encoder_in_features if name not in head.in_features]
+    if missing:
         raise SpecError(
-            f"model.sem_seg_head.in_features: {', '.join(missing)}: the backbone gives {', '.join(backbone.channels)}"
+            f"model.sem_seg_head.deformable_transformer_encoder_in_features: {', '.join(missing)}: "
+            f"in_features has {', '.join(head.in_features)}"
         )
     return DeformablePixelDecoder(
         channels=backbone.channels,
         strides=backbone.strides,
+        features=head.in_features,
         encoder_features=head.deformable_transformer_encoder_in_features,
         common_stride=head.common_stride,
         dim=head.convs_dim,
@@ -135,6 +166,43 @@ def _pixel_decoder(section: ModelSection, backbone: Backbone) -> DeformablePixel
         norm=head.norm,
         precise=section.precise_msda,
     )
+
+
+def _pyramid(section: ModelSection, backbone: Backbone, encoder: MapEncoder | None = None) -> PixelDecoder:
+    head = section.sem_seg_head
+    return PyramidPixelDecoder(
+        channels=backbone.channels,
+        strides=backbone.strides,
+        features=head.in_features,
+        common_stride=head.common_stride,
+        dim=head.convs_dim,
+        mask_dim=head.mask_dim,
+        num_output_levels=section.one_former.num_feature_levels,
+        norm=head.norm,
+        encoder=encoder,
+    )
+
+
+def _encoded_pyramid(section: ModelSection, backbone: Backbone) -> PixelDecoder:
+    head, decoder = section.sem_seg_head, section.one_former
+    coarsest = max(head.in_features, key=lambda name: backbone.strides[name])
+    encoder = MapEncoder(
+        backbone.channels[coarsest],
+        dim=head.convs_dim,
+        num_heads=decoder.nheads,
+        hidden=decoder.dim_feedforward,
+        num_layers=head.transformer_enc_layers,
+        dropout=decoder.dropout,
+        pre_norm=decoder.pre_norm,
+    )
+    return _pyramid(section, backbone, encoder)
+
+
+_PIXEL_DECODERS: Mapping[str, Callable[[ModelSection, Backbone], PixelDecoder]] = {
+    "MSDeformAttnPixelDecoder": _deformable,
+    "BasePixelDecoder": _pyramid,
+    "TransformerEncoderPixelDecoder": _encoded_pyramid,
+}
 
 
 def _query_decoder(section: ModelSection) -> QueryDecoder:

@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._guards import active_fake_mode
 
 Arguments = ParamSpec("Arguments")
 Constant = TypeVar("Constant")
@@ -18,7 +19,7 @@ def constant(function: Callable[Arguments, Constant]) -> Callable[Arguments, Con
     """Cache a function of hashable positional arguments that returns a tensor, or a tuple of them, nobody writes to.
 
     Such tensors are no buffers, so they appear in no checkpoint and in no broadcast between processes. While a graph is
-    traced the function runs uncached: a tracer's values must not outlive it.
+    traced, or tensors are fake, the function runs uncached: such values must not outlive the tracer.
     """
 
     @lru_cache(maxsize=_KEPT)
@@ -28,7 +29,7 @@ def constant(function: Callable[Arguments, Constant]) -> Callable[Arguments, Con
 
     @wraps(function)
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
-        if is_traced():
+        if is_traced() or active_fake_mode() is not None:
             return function(*args, **kwargs)
         return remembered(*cast(tuple[Hashable, ...], args))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from oneformer_model.pixel_decoder import PixelFeatures
+from oneformer_model.pixel_features import PixelFeatures
 from oneformer_model.query_decoder import QueryPredictions
 from oneformer_model.text_encoder import TextBranch, Texts
 from oneformer_model.transformer import Mlp

@@ -2,80 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from oneformer_model.constants import is_traced, plain_sizes
+from oneformer_model.constants import plain_sizes
 from oneformer_model.deformable import DeformableAttention, Points, reference_points
+from oneformer_model.norms import NORMS, ConvNorm
+from oneformer_model.pixel_features import PixelFeatures, decoded_levels
 from oneformer_model.position import sine_code
 from oneformer_model.transformer import FeedForwardLayer
 from oneformer_model.weighted_bags import Shapes
-
-_GROUPS = 32
-
-
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of a map (B, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise each pixel of (B, C, H, W)."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation that is as exact for channels-last maps as for row-major ones.
-
-    torch's CPU kernel for channels-last maps takes the variance as E[x^2] - E[x]^2 in float32: with a mean of 50
-    deviations it is off by 1.6e-2, where the row-major kernel is off by 5e-6. The result does not depend on a shift of
-    a whole group, so its mean is taken off first.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise a map (B, C, h, w)."""
-        if x.device.type == "cpu" and not x.is_contiguous() and not is_traced():
-            x = x - self._group_means(x.detach())
-        return super().forward(x)
-
-    def _group_means(self, x: Tensor) -> Tensor:
-        """Return the mean of each channel's group, (B, C, 1, 1)."""
-        means = x.mean(dim=(2, 3)).unflatten(1, (self.num_groups, -1)).mean(dim=2, keepdim=True)  # (B, G, 1)
-        return means.expand(-1, -1, self.num_channels // self.num_groups).reshape(x.shape[0], self.num_channels, 1, 1)
-
-
-NORMS: Mapping[str, Callable[[int], nn.Module]] = {
-    "GN": lambda channels: GroupNorm(math.gcd(_GROUPS, channels), channels),
-    "LN": LayerNorm2d,
-    "BN": nn.BatchNorm2d,
-    "SyncBN": nn.SyncBatchNorm,
-}
-"""Norms of the lateral and output convolutions, by their name in the spec."""
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return a map (B, C, H, W) in channels-last memory, where a convolution of 1 x 1 is a matrix product.
-
-    On row-major maps the CPU takes ten times as long for it, and adding maps of different order twenty times.
-    """
-    return x if is_traced() else x.contiguous(memory_format=torch.channels_last)
-
-
-class ConvNorm(nn.Module):
-    """A convolution and the norm after it."""
-
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise (B, C, H, W)."""
-        return cast(Tensor, self.norm(self.conv(channels_last(x))))
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -94,13 +35,6 @@ class DeformableEncoderLayer(nn.Module):
         return cast(Tensor, self.feed_forward(x))
 
 
-class PixelFeatures(NamedTuple):
-    """What the query decoder sees: `mask_features` (B, D, h, w) and `levels`, maps (B, C, h, w), coarsest first."""
-
-    mask_features: Tensor
-    levels: tuple[Tensor, ...]
-
-
 class DeformablePixelDecoder(nn.Module):
     """Deformable encoder over the coarse maps, then a feature pyramid down to the stride of the masks."""
 
@@ -109,6 +43,7 @@ class DeformablePixelDecoder(nn.Module):
         *,
         channels: Mapping[str, int],
         strides: Mapping[str, int],
+        features: Sequence[str],
         encoder_features: Sequence[str],
         common_stride: int,
         dim: int,
@@ -122,17 +57,21 @@ class DeformablePixelDecoder(nn.Module):
         norm: str = "GN",
         precise: bool = False,
     ) -> None:
-        """Build for the backbone outputs that `channels` and `strides` describe.
+        """Build for the backbone's levels that `channels` and `strides` describe.
 
-        Raises:
-            ValueError: No output has a stride that is needed, or fewer levels exist than are asked for.
+        `decoded_levels` says which of them are read and what cannot be built: the encoder sees `encoder_features`, the
+        finer ones make the pyramid below it.
         """
         super().__init__()
-        self.encoded = sorted(encoder_features, key=lambda name: -strides[name])
-        finest = min(strides[name] for name in encoder_features)
-        self.refined = _pyramid(strides, finest, common_stride)
-        if num_output_levels > len(self.encoded) + len(self.refined):
-            raise ValueError(f"{num_output_levels} feature levels are asked for, the pixel decoder has fewer")
+        levels = decoded_levels(
+            features,
+            strides,
+            common_stride=common_stride,
+            num_output_levels=num_output_levels,
+            encoded=encoder_features,
+        )
+        self.encoded, self.refined = levels.names[: len(encoder_features)], levels.names[len(encoder_features) :]
+        self.mask_level = levels.masks
         self.num_output_levels = num_output_levels
         self.dim, self.num_heads, self.num_points = dim, num_heads, num_points
         self.use_checkpoint = False
@@ -178,7 +117,7 @@ class DeformablePixelDecoder(nn.Module):
             size = plain_sizes(lateral, 2, 3)
             summed = lateral + F.interpolate(maps[-1], size=size, mode="bilinear", align_corners=False)
             maps.append(F.relu(self.outputs[name](summed)))
-        return PixelFeatures(self.mask_projection(maps[-1]), tuple(maps[: self.num_output_levels]))
+        return PixelFeatures(self.mask_projection(maps[self.mask_level]), tuple(maps[: self.num_output_levels]))
 
     def _encode(self, maps: Mapping[str, Tensor]) -> list[Tensor]:
         """Run the deformable encoder; returns maps in the order of `encoded`, coarsest first."""
@@ -197,18 +136,3 @@ class DeformablePixelDecoder(nn.Module):
                 x = layer(x, position, shapes, reference)
         tokens = x.split([height * width for height, width in shapes], dim=1)
         return [part.unflatten(1, shape).permute(0, 3, 1, 2) for part, shape in zip(tokens, shapes, strict=True)]
-
-
-def _pyramid(strides: Mapping[str, int], finest: int, common_stride: int) -> list[str]:
-    """Return the outputs whose strides lead from `finest` (excluded) to `common_stride`, coarse to fine."""
-    by_stride = {stride: name for name, stride in strides.items()}
-    names = []
-    stride = finest
-    while stride > common_stride:
-        stride //= 2
-        if stride not in by_stride:
-            raise ValueError(
-                f"the backbone has no output of stride {stride}, which masks of stride {common_stride} need"
-            )
-        names.append(by_stride[stride])
-    return names

@@ -9,7 +9,11 @@ from oneformer_spec.hooks import Command, Flag, Runtime, hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verbs."""
     force = Flag("force", "Replace a file that is there already.")
-    return [Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,))]
+    json = Flag("json", "Print JSON instead of a table.")
+    return [
+        Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,)),
+        Command("model-info", "oneformer_model.model_info:run", "Tell what a spec's network costs.", flags=(json,)),
+    ]
 
 
 @hookimpl

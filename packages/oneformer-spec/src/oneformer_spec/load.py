@@ -24,6 +24,16 @@ from oneformer_spec.schema.tree import build, leaves, plain, spec_tree
 
 KEY_VARIABLE = "ONEFORMER_ENCRYPTION_KEY"
 
+_DEFORMABLE = {
+    "model.sem_seg_head.deformable_transformer_encoder_in_features": "deformable encoder",
+    "model.precise_msda": "deformable attention",
+}
+PARTS_LEFT_OUT = {
+    "BasePixelDecoder": {"model.sem_seg_head.transformer_enc_layers": "encoder", **_DEFORMABLE},
+    "TransformerEncoderPixelDecoder": _DEFORMABLE,
+}
+"""Fields of parts that a pixel decoder does not have, and the name of the part."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -108,6 +118,12 @@ def _notes(spec: Spec, written: Layer, task: str | None) -> list[str]:
         if leaf.option.no_effect and has(written.data, path)
     ]
     found += _unused_backbones(spec, written)
+    kind = spec.model.sem_seg_head.pixel_decoder_name
+    found += [
+        f"{path} has no effect: {kind} has no {part}"
+        for path, part in PARTS_LEFT_OUT.get(kind, {}).items()
+        if has(written.data, path)
+    ]
     for name in TASKS_WITH_DEVICES if task is None else {task} & set(TASKS_WITH_DEVICES):
         wanted, here = getattr(spec, name).num_gpus, num_gpus_here()
         if wanted > max(here, 1):

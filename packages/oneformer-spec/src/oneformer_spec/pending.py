@@ -44,7 +44,6 @@ PENDING: tuple[Pending, ...] = (
     # network
     Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
     Pending("model.backbone.pretrained_weights", BUILD, "reading backbone weights"),
-    Pending("model.sem_seg_head.pixel_decoder_name", BUILD, "this pixel decoder"),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
     # data
     *(

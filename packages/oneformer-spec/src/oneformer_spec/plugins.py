@@ -24,6 +24,7 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "score": "oneformer-data",
         "inference": "oneformer-deploy",
         "export": "oneformer-model[onnx]",
+        "model-info": "oneformer-model",
     }
 )
 CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})

@@ -102,7 +102,8 @@ def _levels(spec: Spec) -> Iterator[Finding]:
     options = spec.model.backbone.options
     available = options.out_features if isinstance(options, SwinOptions | DinatOptions | RadioOptions) else None
     inner, outer = "model.sem_seg_head.deformable_transformer_encoder_in_features", "model.sem_seg_head.in_features"
-    encoded = head.deformable_transformer_encoder_in_features
+    deformable = head.pixel_decoder_name == "MSDeformAttnPixelDecoder"
+    encoded = head.deformable_transformer_encoder_in_features if deformable else ()
     if missing := [level for level in encoded if level not in head.in_features]:
         yield Finding((inner, outer), f"{', '.join(missing)} is not in in_features ({', '.join(head.in_features)})")
     if available is not None and (missing := [level for level in head.in_features if level not in available]):

@@ -44,21 +44,24 @@ class SemSegHead:
     ignore_value: int = option(255, help="Class index of pixels that belong to no class.")
     loss_weight: float = option(1.0, minimum=0, help="Factor on the whole loss.")
     in_features: tuple[str, ...] = option(
-        ("res3", "res4", "res5"), min_length=1, distinct=True, help="Backbone levels that the pixel decoder reads."
+        ("res3", "res4", "res5"),
+        min_length=1,
+        distinct=True,
+        help="Backbone levels that the pixel decoder reads, beside those that lead to common_stride.",
     )
     deformable_transformer_encoder_in_features: tuple[str, ...] = option(
         ("res3", "res4", "res5"), min_length=1, distinct=True, help="Levels that the deformable encoder sees."
     )
     common_stride: int = option(4, minimum=2, help="Stride in pixels of the mask features.")
     transformer_enc_layers: int = option(
-        6, minimum=1, help="Deformable encoder layers; their feed-forward width is 1024.", common=True
+        6, minimum=1, help="Encoder layers of the pixel decoder; deformable ones are 1024 wide inside.", common=True
     )
     convs_dim: int = option(256, minimum=1, help="Channels of the pixel decoder.", common=True)
     mask_dim: int = option(256, minimum=1, help="Channels of the mask features and mask embeddings.", common=True)
     pixel_decoder_name: str = option(
         "MSDeformAttnPixelDecoder",
         choices=("MSDeformAttnPixelDecoder", "BasePixelDecoder", "TransformerEncoderPixelDecoder"),
-        help="Kind of pixel decoder.",
+        help="Kind of pixel decoder: with a deformable encoder, a pyramid alone, or one under a plain encoder.",
     )
     norm: str = option("GN", choices=("GN", "LN", "BN", "SyncBN"), help="Normalisation in the pixel decoder.")
 
