@@ -78,18 +78,23 @@ def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = 
         model = build(model_section(manifest), training=training, task_length=length)
     except (SpecError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{source}: its model cannot be built: {' '.join(str(error).split())}") from error
-    load_state(model, _fitting_texts(model, content[STATE]), source)
+    load_state(model, fitting_texts(model, content[STATE]), source)
     return model.eval()
 
 
-def _fitting_texts(model: OneFormer, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def fitting_texts(model: OneFormer, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Leave the text branch out where the model has none; take the model's own where the weights hold none."""
     if model.text_branch is None:
         return {name: value for name, value in state.items() if not name.startswith(_TEXT_BRANCH)}
-    if any(name.startswith(_TEXT_ENCODER) for name in state):
+    if has_texts(state):
         return state
     own = {name: value for name, value in model.state_dict().items() if name.startswith(_TEXT_BRANCH)}
     return own | dict(state)
+
+
+def has_texts(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights hold the text branch; a temperature alone is none."""
+    return any(name.startswith(_TEXT_ENCODER) for name in state)
 
 
 def model_section(manifest: Manifest) -> ModelSection:

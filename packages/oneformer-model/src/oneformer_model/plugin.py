@@ -9,7 +9,10 @@ from oneformer_spec.hooks import Command, Flag, Runtime, hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verbs."""
     force = Flag("force", "Replace a file that is there already.")
-    return [Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,))]
+    return [
+        Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,)),
+        Command("convert", "oneformer_model.convert_app:app", "Write weights in another form.", kind="app"),
+    ]
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,21 +60,22 @@ def read(path: Path) -> Folder:
     return Folder(_tensors(path), model_data(config, path / CONFIG), class_names(config), _preprocessing(path))
 
 
-def write(path: Path, state: Mapping[str, Tensor], section: ModelSection, manifest: Manifest) -> None:
+def write(path: Path, state: Mapping[str, Tensor], section: ModelSection, manifest: Manifest, *, texts: bool) -> None:
     """Write a folder that `from_pretrained` reads; the config comes last, so a folder that has one is whole.
+
+    `texts` tells whether `state` holds the text branch.
 
     Raises:
         OneFormerError: Hugging Face's OneFormer has no such network.
     """
-    training = any(name.startswith("text_branch.encoder.") for name in state)
     task_length = len(next(iter(manifest.task_tokens.values())))
     try:
-        config = config_of(section, manifest.labels, training=training, task_length=task_length)
+        config = config_of(section, manifest.labels, training=texts, task_length=task_length)
     except ValueError as error:
         raise OneFormerError(f"{path}: not written: {error}") from None
     weight = torch.ones(len(manifest.labels) + 1)
     weight[-1] = section.one_former.no_object_weight
-    scale = torch.tensor(1 / section.one_former.contrastive_temperature).log()
+    scale = torch.tensor(math.log(1 / section.one_former.contrastive_temperature))
     tensors = ON_DISK.to_theirs({"text_branch.logit_scale": scale, **state}) | {"criterion.empty_weight": weight}
     content = save({name: value.contiguous() for name, value in tensors.items()}, metadata={"format": "pt"})
     write_atomically(path / WEIGHTS, content)
