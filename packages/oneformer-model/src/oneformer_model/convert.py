@@ -1,4 +1,4 @@
-"""Weights out: a model of any source that is read, written as our checkpoint, a Hugging Face folder, or SHI-Labs' file."""
+"""Weights out: a model of any source, written as our checkpoint, a Hugging Face folder, or a file of SHI-Labs."""
 
 from __future__ import annotations
 

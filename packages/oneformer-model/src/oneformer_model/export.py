@@ -50,7 +50,9 @@ def _export(found: Weights, options: ExportSection, device: torch.device, target
     batch = None if options.batch_size == -1 else options.batch_size
     shape = Shape(batch, options.input_height, options.input_width)
     try:
-        graph = write_graph(found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose)
+        graph = write_graph(
+            found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose
+        )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
     write_atomically(target, graph.SerializeToString())

@@ -77,9 +77,11 @@ def read(path: str | Path, labels: Labels | None = None) -> Weights:
     source = Path(path)
     if source.is_dir():
         return _folder(source, labels)
+    if source.suffix == ".safetensors":
+        return _file(source, files.tensors(source), labels)
     try:
         content = checkpoint.read(source)
-    except CheckpointError:
+    except CheckpointError:  # not ours: the reader of others' files says what it is, or what is wrong
         return _file(source, files.tensors(source), labels)
     manifest = Manifest.from_dict(content[checkpoint.MANIFEST], source)
     return Weights(source, OURS, content[checkpoint.STATE], replace(manifest, labels=labels or manifest.labels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -49,11 +49,14 @@ def _unpickled(path: Path) -> Any:
         if zipfile.is_zipfile(file):
             return _zip(file, path.stat().st_size)
         file.seek(0)
+        if file.read(2) == b"PK":
+            raise EOFError("a zip archive that has lost its end")
+        file.seek(0)
         first = Unpickler(file).load()
         return _legacy(file, path.stat().st_size) if first == _LEGACY_MAGIC else first
 
 
-def _zip(file: BinaryIO, size: int) -> Any:
+def _zip(file: IO[bytes], size: int) -> Any:
     """Read torch's zip format: one pickle, and a record per storage, none of them compressed."""
     with zipfile.ZipFile(file) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > size:
@@ -62,19 +65,20 @@ def _zip(file: BinaryIO, size: int) -> Any:
         root = pickled.removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
             raise RefusedError("holds numbers in big-endian order")
-        found: dict[str, Storage] = {}
+        found: dict[tuple[str, torch.dtype], Storage] = {}
 
         def find(dtype: torch.dtype, key: str, count: int) -> Storage:
-            if key not in found:
+            if (key, dtype) not in found:
                 content = bytearray(archive.read(f"{root}data/{key}"))
-                found[key] = Storage(torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype))
-            return found[key]
+                values = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+                found[key, dtype] = Storage(values)
+            return found[key, dtype]
 
         with archive.open(pickled) as stream:
             return Unpickler(stream, find).load()
 
 
-def _legacy(file: BinaryIO, size: int) -> Any:
+def _legacy(file: IO[bytes], size: int) -> Any:
     """Read what follows the magic number in torch's older format: four pickles, then the numbers of each storage."""
     Unpickler(file).load()  # protocol
     Unpickler(file).load()  # sizes of the writer's integers

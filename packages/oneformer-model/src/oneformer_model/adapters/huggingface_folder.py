@@ -19,7 +19,6 @@ from oneformer_model.adapters.huggingface_config import class_names, config_of, 
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import CheckpointError, OneFormerError
 from oneformer_spec.frame import ShortestEdge
-from oneformer_spec.labels import Labels
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.schema import ModelSection
 

@@ -79,9 +79,7 @@ def class_transformer(theirs: str, ours: str) -> tuple[Rule, ...]:
     our_encoder, our_decoder = f"{ours}encoder.{{}}.", f"{ours}decoder.{{}}."
     return (
         *attention(f"{encoder}self_attn", f"{our_encoder}self_attention.attention"),
-        *under(
-            encoder, our_encoder, feed_forward | {"norm1": "self_attention.norm", "norm2": "feed_forward.norm"}
-        ),
+        *under(encoder, our_encoder, feed_forward | {"norm1": "self_attention.norm", "norm2": "feed_forward.norm"}),
         Rule(f"{theirs}encoder.norm", f"{ours}encoder_norm"),
         *attention(f"{decoder}self_attn", f"{our_decoder}self_attention.attention"),
         *attention(f"{decoder}multihead_attn", f"{our_decoder}cross_attention.attention"),

@@ -57,9 +57,10 @@ def _swin(shapes: Shapes) -> SwinOptions:
     stem = "backbone.patch_embedding."
     dim, patch = shapes.size(f"{stem}projection.weight", 0), shapes.size(f"{stem}projection.weight", 2)
     cells = shapes.size(f"{stem}position", 2)
-    depths = [shapes.count(f"backbone.stages.{stage}.blocks.") for stage in range(shapes.count("backbone.stages.") or 0)]
+    stages = range(shapes.count("backbone.stages.") or 0)
+    depths = [shapes.count(f"backbone.stages.{stage}.blocks.") for stage in stages]
     first = "backbone.stages.{}.blocks.0."
-    tables = [f"{first.format(stage)}attention.relative_position_bias" for stage in range(len(depths))]
+    tables = [f"{first.format(stage)}attention.relative_position_bias" for stage in stages]
     rows, hidden = shapes.size(tables[0], 0) if tables else None, shapes.size(f"{first.format(0)}mlp.linear1.weight", 0)
     features = tuple(name for name in shapes.keys("backbone.norms.") if re.fullmatch(r"res[2-5]", name))
     return _known(

@@ -10,7 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-Names = str | tuple[str, ...]
+Parts = tuple[str, ...]
+Names = str | Parts
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def under(theirs: str, ours: str, names: Mapping[str, str]) -> tuple[Rule, ...]:
     return tuple(Rule(f"{theirs}{their_name}", f"{ours}{our_name}") for their_name, our_name in names.items())
 
 
-def _names(names: Names) -> tuple[str, ...]:
+def _names(names: Names) -> Parts:
     return (names,) if isinstance(names, str) else names
 
 
@@ -76,42 +77,32 @@ def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\{\}", r"(\d+)") + r"(\.[^{}]+)?")
 
 
-def _rename(tensors: Mapping[str, Tensor], rows: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]) -> dict[str, Tensor]:
-    patterns = [(index, part, _pattern(name)) for index, (names, _) in enumerate(rows) for part, name in enumerate(names)]
+def _rename(tensors: Mapping[str, Tensor], rows: Sequence[tuple[Parts, Parts]]) -> dict[str, Tensor]:
+    """Rename by rows (sources, targets); cut or join where a row has several names on one side."""
+    patterns = [(_pattern(source), sources, targets) for sources, targets in rows for source in sources]
     renamed: dict[str, Tensor] = {}
-    parts: dict[str, dict[int, str]] = {}  # a tensor to join -> the names of its parts by position
-    wanted: dict[str, int] = {}
+    joins: dict[str, Parts] = {}  # a tensor to join -> the names of its parts in their order
     for name, value in tensors.items():
-        index, part, numbers, tail = _find(name, patterns)
-        if index is None:
+        found = _filled(name, patterns)
+        if found is None:
             renamed[name] = value
-            continue
-        sources, targets = rows[index]
-        target_names = [target.format(*numbers) + tail for target in targets]
-        if len(sources) > 1:
-            parts.setdefault(target_names[0], {})[part] = name
-            wanted[target_names[0]] = len(sources)
+        elif len(found[0]) > 1:
+            joins[found[1][0]] = found[0]
         else:
-            renamed |= dict(zip(target_names, _cut(value, len(targets)), strict=True))
-    for target, found in parts.items():
-        joined = [tensors[found[position]] for position in sorted(found)]
-        if len(joined) == wanted[target] and len({value.shape[1:] for value in joined}) == 1:
-            renamed[target] = torch.cat(joined)
-        else:
-            renamed |= {name: tensors[name] for name in found.values()}
+            renamed |= dict(zip(found[1], _cut(value, len(found[1])), strict=True))
+    for target, parts in joins.items():
+        renamed |= _joined(target, {part: tensors[part] for part in parts if part in tensors}, len(parts))
     return renamed
 
 
-def _find(
-    name: str, patterns: Iterable[tuple[int, int, re.Pattern[str]]]
-) -> tuple[int | None, int, tuple[str, ...], str]:
-    """Return the row and part that know a name, the numbers in it, and what follows the row's name."""
-    for index, part, pattern in patterns:
+def _filled(name: str, patterns: Iterable[tuple[re.Pattern[str], Parts, Parts]]) -> tuple[Parts, Parts] | None:
+    """Return the sources and targets of the row that knows a name, with its numbers and what follows filled in."""
+    for pattern, sources, targets in patterns:
         match = pattern.fullmatch(name)
         if match is not None:
-            *numbers, tail = match.groups()
-            return index, part, tuple(numbers), tail or ""
-    return None, 0, (), ""
+            *numbers, tail = match.groups(default="")
+            return tuple(x.format(*numbers) + tail for x in sources), tuple(x.format(*numbers) + tail for x in targets)
+    return None
 
 
 def _cut(value: Tensor, count: int) -> tuple[Tensor, ...]:
@@ -120,3 +111,11 @@ def _cut(value: Tensor, count: int) -> tuple[Tensor, ...]:
     if value.dim() == 0 or value.shape[0] % count:
         return (value,) * count  # not what the row means: the shapes will not fit, and loading says so
     return value.chunk(count)
+
+
+def _joined(target: str, parts: Mapping[str, Tensor], count: int) -> Mapping[str, Tensor]:
+    """Return the whole tensor, or the parts as they are where one is missing or unlike the others."""
+    shapes = {value.shape for value in parts.values()}
+    if len(parts) < count or len(shapes) > 1 or shapes == {torch.Size()}:
+        return parts
+    return {target: torch.cat(list(parts.values()))}

@@ -1,8 +1,8 @@
 """Pickles of weights, read without running anything that they name.
 
 A pickle names functions and classes and calls them. Here a name becomes one of a few functions of this module that
-rebuild tensors and arrays, or an inert placeholder; nothing is ever imported. Names that can only be an attack (those of
-the standard library beside plain data, functions of torch and numpy) end the reading with an error.
+rebuild tensors and arrays, or an inert placeholder; nothing is ever imported. Names that can only be an attack (those
+of the standard library beside plain data, functions of torch and numpy) end the reading with an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from _compat_pickle import IMPORT_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ FindStorage = Callable[[torch.dtype, str, int], Storage]
 class Unpickler(pickle.Unpickler):
     """Rebuilds plain data, tensors and arrays of numbers; raises RefusedError where a pickle wants more."""
 
-    def __init__(self, file: BinaryIO, find_storage: FindStorage | None = None) -> None:
+    def __init__(self, file: IO[bytes], find_storage: FindStorage | None = None) -> None:
         """Read from `file`; text of Python 2 is taken as bytes of the same value."""
         super().__init__(file, encoding="latin1")
         self._find_storage = find_storage
@@ -174,15 +174,16 @@ class _NumberType:
 
     def __init__(self, name: Any, *_: object) -> None:
         text = name if isinstance(name, str) else ""
-        self.kind, self.order = np.dtype(text) if text[:1] in "?bhilqefdBHILQuif" and text else None, "="
+        self.kind = np.dtype(text) if text[:1] in tuple("?bhilqefdBHILQu") else None
+        self.big_endian = False
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1] if state[1] in ("<", ">", "=", "|") else "="
+        self.big_endian = state[1] == ">"
 
     def array(self, content: bytes | bytearray | memoryview, shape: tuple[int, ...], fortran: bool) -> Any:
         if self.kind is None:
             raise RefusedError("holds an array of objects")
-        values = np.frombuffer(content, self.kind.newbyteorder(self.order))
+        values = np.frombuffer(content, self.kind.newbyteorder(">" if self.big_endian else "<"))
         return np.reshape(values, shape, order="F" if fortran else "C")
 
 
