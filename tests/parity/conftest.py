@@ -37,10 +37,10 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def hugging_face() -> Callable[..., Any]:
-    """Build Hugging Face's model from its own config; every weight is drawn, none is left at a constant.
+    """Build Hugging Face's model from its own config, with the weights that it draws.
 
-    Sampling offsets that Hugging Face starts at whole pixels would lie on the kinks of bilinear interpolation, where a
-    gradient has two values.
+    For training they are moved a little: sampling offsets start at whole pixels, which are the kinks of bilinear
+    interpolation, where a gradient has two values.
     """
     from transformers import OneFormerConfig, OneFormerForUniversalSegmentation, SwinConfig
 
@@ -50,11 +50,12 @@ def hugging_face() -> Callable[..., Any]:
         config = OneFormerConfig(
             backbone_config=backbone, is_training=training, num_labels=CLASSES, dropout=0.0, **options
         )
-        model = OneFormerForUniversalSegmentation(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.02)
-        return model.train(training)
+        model = OneFormerForUniversalSegmentation(config).train(training)
+        if training:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        return model
 
     return make
 
