@@ -29,8 +29,10 @@ NEED_ALL = (
     "packages/oneformer-spec/tests/test_frame.py",
     "packages/oneformer-spec/tests/test_resample.py",
     "packages/oneformer-data/tests/test_score_app.py",
+    "packages/oneformer-model/tests/test_convert_app.py",
 )
 TEST_TOOLS = ("pytest", "hypothesis")
+REFERENCE = "transformers"  # what the parity session compares with; no package needs it
 ABSENT = "tests/checks/absent.py"
 DEPLOY_LIMIT = 250  # MB of an environment that holds oneformer-deploy alone
 
@@ -79,6 +81,13 @@ def integration(session: nox.Session) -> None:
     """Test all packages together: the whole way, the import arrows, the packaging."""
     install(session, *editable(*PACKAGES), *TEST_TOOLS, "nox")
     pytest(session, "tests", *NEED_ALL)
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Compare the network, its losses and its weight files with Hugging Face transformers (about 5 minutes)."""
+    install(session, *editable("train"), *TEST_TOOLS, REFERENCE)
+    pytest(session, "tests/parity")
 
 
 @nox.session
@@ -135,7 +144,7 @@ def constraints(session: nox.Session) -> None:
     uv = find_uv() or session.error("python -m pip install uv")
     wanted = Path(session.create_tmp()) / "wanted.in"
     packages = [f"oneformer-{package}{EXTRAS.get(package, '')} @ {folder(package).as_uri()}" for package in PACKAGES]
-    wanted.write_text("\n".join([*packages, *TEST_TOOLS, "build", "hatchling", "mypy", "nox", "ruff", "uv"]))
+    wanted.write_text("\n".join([*packages, *TEST_TOOLS, REFERENCE, "build", "hatchling", "mypy", "nox", "ruff", "uv"]))
     ours = [argument for package in PACKAGES for argument in ("--no-emit-package", f"oneformer-{package}")]
     compiled = session.run(
         uv,

@@ -6,7 +6,7 @@ from torch import nn
 
 from oneformer_model import Texts, task_tokens
 from oneformer_model import build as building
-from oneformer_model.build import build, initialise_backbone
+from oneformer_model.build import build
 from oneformer_spec.errors import PluginError, SpecError
 from oneformer_spec.hooks import Backbone
 from oneformer_spec.tasks import Task
@@ -243,9 +243,6 @@ def test_a_plugins_backbone_needs_channels_strides_and_forward_only(plugin, plai
     assert model.eval()(torch.randn(1, 3, 64, 96), tokens).mask_logits.shape == (1, 12, 16, 24)
     with pytest.raises(SpecError, match="plain does not tell its stages"):
         build(plain_section(freeze_at=1), training=True)
-    initialise_backbone(model, plain_section())
-    with pytest.raises(SpecError, match=r"^model\.backbone\.pretrained_weights: the backbone plain reads no"):
-        initialise_backbone(model, plain_section(pretrained_weights="plain.pth"))
 
 
 def test_a_backbone_without_contract_is_named(plugin, plain_section):

@@ -1,3 +1,4 @@
+import copy
 import json
 from math import ceil, prod
 
@@ -141,6 +142,16 @@ def test_frozen_parts_stay_frozen(training_model):
     assert not training_model.backbone.stages[0].training
     assert training_model.backbone.stages[1].training
     assert not any(parameter.requires_grad for parameter in training_model.backbone.stages[0].parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_task_tokens_stay_float32_when_the_weights_are_cast(model, kind):
+    encoder = model.task_encoder.to(kind)
+    found = {task: encoder(task_tokens(task)) for task in TASKS}
+    assert all(value.dtype == kind for value in found.values())
+    exact = copy.deepcopy(encoder).float()  # the same weights, rounded as they are
+    for task, value in found.items():
+        assert torch.equal(value, exact(task_tokens(task)).to(kind))
 
 
 def test_task_tokens_stay_float32_under_autocast(model):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import oneformer_model
 from oneformer_model import checkpoint, runtime, task_tokens
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.plugins import resolve
@@ -28,7 +29,7 @@ def test_logits_are_the_models(path):
     image = torch.randn(1, 3, 64, 96)
     found = runtime.open(path, "cpu").run(image.numpy(), task_tokens(Task.SEMANTIC).numpy())
     with torch.inference_mode():
-        expected = checkpoint.load(path)(image, task_tokens(Task.SEMANTIC))
+        expected = oneformer_model.load(path)(image, task_tokens(Task.SEMANTIC))
     assert torch.equal(found[0], expected.class_logits)
     assert torch.equal(found[1], expected.mask_logits)
 

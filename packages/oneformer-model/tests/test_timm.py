@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from oneformer_model.backbones import timm_model
 from oneformer_model.backbones.pyramid import WIDTH, SimpleFeaturePyramid
 from oneformer_model.backbones.timm import TimmBackbone, efficientvit
-from oneformer_model.build import build, initialise_backbone
+from oneformer_model.build import build
+from oneformer_model.pretrained import load_backbone
 from oneformer_spec.errors import CheckpointError, SpecError
 from oneformer_spec.schema import BackboneSection, TimmOptions
 
@@ -196,7 +197,7 @@ def test_a_file_fills_the_backbone_alone(timm_section, donor, tmp_path, suffix, 
     model_section = timm_section(str(path))
     model = build(model_section, training=True)
     other = {key: value.clone() for key, value in model.state_dict().items() if "backbone." not in key}
-    initialise_backbone(model, model_section)
+    load_backbone(model.backbone, path)
     expected = donor.state_dict()
     for key, value in model.backbone.model.state_dict().items():
         assert torch.equal(value, expected[key])
@@ -220,7 +221,7 @@ def test_building_alone_reads_no_weights(timm_section):
 def test_without_a_file_the_weights_are_kept(timm_section):
     model = build(timm_section(), training=True)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    initialise_backbone(model, timm_section())
+    load_backbone(model.backbone, None)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

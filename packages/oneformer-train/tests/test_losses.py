@@ -124,6 +124,12 @@ def test_contrastive_loss_prefers_an_images_own_texts() -> None:
     assert contrastive_loss(queries[:1], queries[1:2], scale) == 0.0  # nothing to tell apart
 
 
+def test_contrastive_loss_is_the_sum_of_both_directions() -> None:
+    queries, scale = torch.eye(2).unsqueeze(1), torch.tensor(math.log(3.0))  # (B, Q, D): two images, nothing in common
+    one_way = math.log(math.exp(3.0) + 1.0) - 3.0
+    assert contrastive_loss(queries, queries, scale).item() == pytest.approx(2 * one_way)
+
+
 def test_contrastive_scale_is_capped_at_one_hundred() -> None:
     torch.manual_seed(0)
     queries, texts = torch.randn(3, QUERIES, CHANNELS), torch.randn(3, QUERIES, CHANNELS)

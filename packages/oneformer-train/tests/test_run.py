@@ -19,6 +19,7 @@ from oneformer_model import checkpoint
 from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, SpecError
 from oneformer_spec.load import load_spec
 from oneformer_train.commands import run
+from oneformer_train.resume import LATEST
 
 FOREVER = 10_000
 SCRIPT = """
@@ -219,3 +220,38 @@ def test_a_run_gives_the_signals_back(spec_file: Path) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(spec_file, "train.num_epochs=1", "train.validation_interval=5")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_training_starts_from_pretrained_weights_and_resuming_wins_over_them(
+    spec_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train(spec_file)
+    first = folder / "oneformer_model_latest.pth"
+    still = ("train.num_epochs=1", "train.optim.lr=1e-30", "train.optim.weight_decay=0")
+    begun = f"train.pretrained_model_path={first}"
+    second = tmp_path / "second"
+    train(spec_file, begun, f"train.results_dir={second}", *still)
+    assert_same_weights(first, second / LATEST)
+    third = tmp_path / "third"
+    train(spec_file, f"model.backbone.pretrained_weights={first}", f"train.results_dir={third}", *still)
+    one, other = weights(first), weights(third / LATEST)
+    same = {name for name in one if torch.equal(one[name], other[name])}
+    assert {name for name in one if name.startswith("backbone.")} <= same
+    assert "query_decoder.class_head.weight" not in same
+    capsys.readouterr()
+    train(spec_file, f"train.pretrained_model_path={spec_file}", f"train.resume_training_checkpoint_path={first}")
+    assert "all 2 epochs are trained" in capsys.readouterr().out
+
+
+def test_heads_of_other_classes_start_anew_when_the_spec_says_so(
+    spec_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(spec_file, "train.num_epochs=1") / LATEST
+    rows = json.loads((data / "label_map.json").read_text())
+    (data / "label_map.json").write_text(json.dumps([*rows, {"id": 3, "name": "sky", "isthing": 0}]))
+    more = ("model.sem_seg_head.num_classes=3", f"train.pretrained_model_path={first}", "train.num_epochs=1")
+    with pytest.raises(CheckpointError, match=r"misshapen: query_decoder\.class_head\.weight .*train\.reinit_heads"):
+        train(spec_file, *more, f"train.results_dir={tmp_path / 'second'}")
+    capsys.readouterr()
+    train(spec_file, *more, "train.reinit_heads=true", f"train.results_dir={tmp_path / 'third'}")
+    assert "2 classes became 3: started anew: query_decoder.class_head.weight" in capsys.readouterr().err

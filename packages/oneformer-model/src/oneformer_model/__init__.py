@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oneformer_model.checkpoint import load as load
     from oneformer_model.oneformer import OneFormer as OneFormer
     from oneformer_model.oneformer import Prediction as Prediction
     from oneformer_model.oneformer import TrainingPrediction as TrainingPrediction
     from oneformer_model.text_encoder import Texts as Texts
     from oneformer_model.tokens import task_tokens as task_tokens
+    from oneformer_model.weights import load as load
 
 _HOMES = {
     "OneFormer": "oneformer",
     "Prediction": "oneformer",
     "Texts": "text_encoder",
     "TrainingPrediction": "oneformer",
-    "load": "checkpoint",
+    "load": "weights",
     "task_tokens": "tokens",
 }
 __all__ = ["OneFormer", "Prediction", "Texts", "TrainingPrediction", "load", "task_tokens"]

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import nn
 
-from oneformer_model.backbones import Backbone, Initialising, Recomputing, Staged
+from oneformer_model.backbones import Backbone, Recomputing, Staged
 from oneformer_model.fpn import MapEncoder, PyramidPixelDecoder
 from oneformer_model.oneformer import OneFormer, TaskEncoder
 from oneformer_model.pixel_decoder import DeformablePixelDecoder
@@ -63,20 +63,6 @@ def build(
     except ValueError as error:
         raise SpecError(f"model: {error}") from error
     return model
-
-
-def initialise_backbone(model: OneFormer, section: ModelSection) -> None:
-    """Give a freshly built model's backbone the trained weights that the spec names, if it names any.
-
-    Raises:
-        SpecError: A file is named and the backbone reads none.
-        CheckpointError: The weights cannot be had or do not fit.
-    """
-    path = section.backbone.pretrained_weights
-    if isinstance(model.backbone, Initialising):
-        model.backbone.initialise(path)
-    elif path is not None:
-        raise SpecError(f"model.backbone.pretrained_weights: the backbone {section.backbone.type} reads no such files")
 
 
 def backbone_declarations() -> dict[str, hooks.Backbone]:

@@ -22,7 +22,7 @@ from oneformer_spec.schema.tree import build as build_section
 
 STATE, MANIFEST = "state_dict", "manifest"
 _PLAIN = (str, bytes, bool, int, float, type(None), Tensor, torch.Size, torch.dtype)
-_TEXT_BRANCH = "text_branch."
+_TEXT_BRANCH, _TEXT_ENCODER = "text_branch.", "text_branch.encoder."
 
 
 def save(
@@ -64,28 +64,37 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load(path: str | Path, *, training: bool = False) -> OneFormer:
-    """Return the model of a checkpoint in eval mode; `training` builds and keeps the text branch.
+def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:
+    """Return the model of what `read` returned, in eval mode.
+
+    `training` builds the text branch too; it keeps its fresh weights where the checkpoint holds none.
 
     Raises:
-        CheckpointError: The file cannot be read, or its tensors do not fit its own manifest.
+        CheckpointError: The tensors do not fit the manifest.
     """
-    return restore(read(path), path, training=training)
-
-
-def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:
-    """Return the model of what `read` returned; errors as in `load`."""
     manifest = Manifest.from_dict(content[MANIFEST], source)
     length = len(next(iter(manifest.task_tokens.values())))
     try:
         model = build(model_section(manifest), training=training, task_length=length)
-    except (SpecError, KeyError, TypeError, ValueError) as error:
+    except (SpecError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(f"{source}: its model cannot be built: {' '.join(str(error).split())}") from error
-    state = content[STATE]
-    if not training:
-        state = {name: value for name, value in state.items() if not name.startswith(_TEXT_BRANCH)}
-    load_state(model, state, source)
+    load_state(model, fitting_texts(model, content[STATE]), source)
     return model.eval()
+
+
+def fitting_texts(model: OneFormer, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Leave the text branch out where the model has none; take the model's own where the weights hold none."""
+    if model.text_branch is None:
+        return {name: value for name, value in state.items() if not name.startswith(_TEXT_BRANCH)}
+    if has_texts(state):
+        return state
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(_TEXT_BRANCH)}
+    return own | dict(state)
+
+
+def has_texts(state: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights hold the text branch; a temperature alone is none."""
+    return any(name.startswith(_TEXT_ENCODER) for name in state)
 
 
 def model_section(manifest: Manifest) -> ModelSection:

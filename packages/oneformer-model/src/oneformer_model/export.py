@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from oneformer_model import checkpoint
+from oneformer_model import weights
+from oneformer_model.weights import Weights
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
-from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
 
@@ -38,21 +38,21 @@ def run(spec: Spec, *, force: bool = False) -> None:
     target = Path(options.onnx_file) if options.onnx_file else results_folder(spec, "export") / FILE_NAME
     if target.exists() and not force:
         raise UsageError(f"{target}: exists; replace it with --force, or name another export.onnx_file")
-    content = checkpoint.read(options.checkpoint)
+    found = weights.read(options.checkpoint)
     device = _device(options)
     with RunFolder.open(spec, "export"):
-        _export(content, options, device, target)
+        _export(found, options, device, target)
 
 
-def _export(content: dict[str, object], options: ExportSection, device: torch.device, target: Path) -> None:
+def _export(found: Weights, options: ExportSection, device: torch.device, target: Path) -> None:
     from oneformer_model.onnx_graph import Shape, write_graph  # needs onnx
 
     batch = None if options.batch_size == -1 else options.batch_size
     shape = Shape(batch, options.input_height, options.input_width)
-    model = checkpoint.restore(content, options.checkpoint)
-    manifest = Manifest.from_dict(content[checkpoint.MANIFEST], options.checkpoint)
     try:
-        graph = write_graph(model, manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose)
+        graph = write_graph(
+            found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose
+        )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
     write_atomically(target, graph.SerializeToString())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -40,11 +41,21 @@ class TaskEncoder(Mlp):
     """An MLP over raw token ids; always in float32, since 16-bit formats round the ids."""
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Encode a task's tokens (B, L), ids as floats, into (B, D)."""
+        """Encode a task's tokens (B, L), ids as floats, into (B, D) of the weights' type."""
         if torch.is_autocast_enabled(tokens.device.type):
             with torch.autocast(tokens.device.type, enabled=False):
-                return super().forward(tokens.float())
-        return super().forward(tokens)
+                return self._encode(tokens)
+        return self._encode(tokens)
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """Compute in float32 also where the weights were cast to a 16-bit type."""
+        weights = cast(nn.Linear, self.layers[0]).weight
+        exact = torch.promote_types(weights.dtype, torch.float32)
+        x = tokens.to(exact)
+        for index, module in enumerate(self.layers):
+            layer = cast(nn.Linear, module)
+            x = F.linear(x if index == 0 else F.relu(x), layer.weight.to(exact), layer.bias.to(exact))
+        return x.to(weights.dtype)
 
 
 class OneFormer(nn.Module):

@@ -12,6 +12,7 @@ def oneformer_commands() -> list[Command]:
     json = Flag("json", "Print JSON instead of a table.")
     return [
         Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,)),
+        Command("convert", "oneformer_model.convert_app:app", "Write weights in another form.", kind="app"),
         Command("model-info", "oneformer_model.model_info:run", "Tell what a spec's network costs.", flags=(json,)),
     ]
 

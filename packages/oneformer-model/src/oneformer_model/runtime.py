@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oneformer_model import checkpoint
+from oneformer_model import weights
 from oneformer_model.oneformer import OneFormer
 from oneformer_spec.errors import CheckpointError
-from oneformer_spec.manifest import Manifest
 from oneformer_spec.segmenter import Run, Segmenter
 
 
@@ -20,7 +19,7 @@ def open(path: str | Path, device: str = "auto", num_threads: int | None = None)
     """Return the model of a checkpoint, ready to segment pictures.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, ours or another's that `oneformer_model.load` reads.
         device: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one.
         num_threads: CPU threads of this process; None leaves torch's own choice.
 
@@ -30,9 +29,8 @@ def open(path: str | Path, device: str = "auto", num_threads: int | None = None)
     target = _device(path, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    content = checkpoint.read(path)
-    model = checkpoint.restore(content, path).to(target)
-    return Segmenter(_runner(model, target), Manifest.from_dict(content[checkpoint.MANIFEST], path))
+    found = weights.read(path)
+    return Segmenter(_runner(found.model().to(target), target), found.manifest)
 
 
 def _device(path: str | Path, name: str) -> torch.device:

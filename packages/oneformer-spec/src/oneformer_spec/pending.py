@@ -43,7 +43,6 @@ PENDING: tuple[Pending, ...] = (
     ),
     # network
     Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
-    Pending("model.backbone.pretrained_weights", BUILD, "reading backbone weights"),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
     # data
     *(
@@ -73,8 +72,6 @@ PENDING: tuple[Pending, ...] = (
     Pending("train.optim.lr_patience", BUILD, "AutoReduce"),
     Pending("train.optim.monitor_name", BUILD, "AutoReduce"),
     Pending("train.verbose", BUILD, "a longer log"),
-    Pending("train.pretrained_model_path", BUILD, "starting from a model"),
-    Pending("train.reinit_heads", BUILD, "starting from a model"),
     Pending("train.freeze", BUILD, "freezing modules", bool),
     Pending("train.is_dry_run", BUILD, "the dry run"),
     Pending("train.val_check_interval", BUILD, "validation within an epoch"),

@@ -24,6 +24,7 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "score": "oneformer-data",
         "inference": "oneformer-deploy",
         "export": "oneformer-model[onnx]",
+        "convert": "oneformer-model",
         "model-info": "oneformer-model",
     }
 )

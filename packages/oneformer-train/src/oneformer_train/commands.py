@@ -13,8 +13,8 @@ import torch
 
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
-from oneformer_model import OneFormer
-from oneformer_model.build import build, initialise_backbone
+from oneformer_model import OneFormer, pretrained
+from oneformer_model.build import build
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
@@ -38,7 +38,7 @@ def run(spec: Spec) -> None:
     Raises:
         SpecError: The spec asks for something that is not there.
         DataError: Annotations are wrong or files are missing.
-        CheckpointError: The checkpoint to continue from cannot be read or does not fit.
+        CheckpointError: The checkpoint to continue from, or the weights to start from, cannot be read or do not fit.
     """
     _quieten_lightning()
     start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
@@ -58,7 +58,8 @@ def run(spec: Spec) -> None:
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
     if start is None:
-        initialise_backbone(module.model, spec.model)
+        for line in load_pretrained(module.model, spec):
+            note(line)
     with RunFolder.open(spec, "train") as folder:
         trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:
@@ -82,6 +83,21 @@ def criterion(spec: Spec) -> Criterion:
         no_object_weight=head.no_object_weight,
         deep_supervision=head.deep_supervision,
     )
+
+
+def load_pretrained(model: OneFormer, spec: Spec) -> list[str]:
+    """Copy the weights that the spec lets a fresh run start from; return what is worth a note.
+
+    Raises:
+        CheckpointError: They cannot be read or do not fit the spec's network.
+    """
+    whole, backbone = spec.train.pretrained_model_path, spec.model.backbone.pretrained_weights
+    if whole is None:
+        return pretrained.load_backbone(model.backbone, backbone)
+    notes = pretrained.start_from(model, whole, reinit_heads=spec.train.reinit_heads)
+    if backbone is not None:
+        notes.append("model.backbone.pretrained_weights is not read: train.pretrained_model_path brings a backbone")
+    return notes
 
 
 def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool) -> TrainingModule:

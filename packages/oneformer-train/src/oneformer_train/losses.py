@@ -200,7 +200,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor) -> Tensor:
-    """Return the symmetric query-text loss over the global batch (OneFormer, equation 1).
+    """Return the query-text loss over the global batch, the sum of both directions (OneFormer, equation 1).
 
     `queries` and `text_queries` are (B, Q, D); an image's own texts are its positive, those of the other images its
     negatives, so a global batch of 1 gives 0.
@@ -212,7 +212,7 @@ def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor)
     own = torch.arange(len(images), device=images.device) + offset
     by_image = F.cross_entropy(scale * images @ all_texts.T, own)
     by_text = F.cross_entropy(scale * texts @ all_images.T, own)
-    return (by_image + by_text) / 2
+    return by_image + by_text
 
 
 def _distributed() -> bool:
