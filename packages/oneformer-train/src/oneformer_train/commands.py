@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -41,6 +42,7 @@ def run(spec: Spec) -> None:
         CheckpointError: The checkpoint to continue from, or the weights to start from, cannot be read or do not fit.
     """
     _quieten_lightning()
+    _note_busy_loaders(spec)
     start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
@@ -160,12 +162,19 @@ def _quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
+        ".*worker processes in total.*",  # a note of ours says it shorter
         ".*dataloader is not resumable.*",
         ".*in eval mode at the start of training.*",
         ".*smaller than the logging interval.*",
         ".*LeafSpec.*",  # Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _note_busy_loaders(spec: Spec) -> None:
+    wanted, cores = spec.dataset.train.num_workers, os.cpu_count() or 1
+    if wanted > cores:
+        note(f"dataset.train.num_workers: {wanted} loader processes share {cores} cores; fewer may be faster")
 
 
 def _summarise(folder: RunFolder, trainer: pl.Trainer) -> None:
