@@ -6,6 +6,7 @@ from oneformer_model.backbones.swin import DropPath, SwinTransformer
 from oneformer_model.backbones.windows import join_windows, shift_mask, split_windows
 from oneformer_model.testing import check_backbone
 from oneformer_spec.builtins import oneformer_backbones
+from oneformer_spec.schema import SwinOptions
 
 TINY = {"embed_dim": 16, "depths": (2, 2, 1, 1), "num_heads": (2, 2, 4, 4), "window_size": 4, "drop_path_rate": 0.0}
 
@@ -125,6 +126,33 @@ def test_drop_path_drops_samples_and_keeps_the_mean():
     assert sorted(y.unique().tolist()) == pytest.approx([0.0, 4 / 3])
     assert torch.equal(y[:, 0, 0], y[:, 1, 1])
     assert y.mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_recomputing_runs_the_blocks_again():
+    backbone = SwinTransformer(**TINY, use_checkpoint=True).train()
+    calls = []
+    backbone.stages[0].blocks[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    backbone(torch.randn(1, 3, 32, 32))["res5"].sum().backward()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [
+        ("tiny", "swin_tiny_patch4_window7_224"),
+        ("small", "swin_small_patch4_window7_224"),
+        ("base", "swin_base_patch4_window12_384"),
+        ("large", "swin_large_patch4_window12_384"),
+    ],
+)
+def test_a_preset_has_the_tensors_of_the_published_model(preset, name):
+    with torch.device("meta"):
+        ours, theirs = SwinTransformer(**SwinOptions.PRESETS[preset]), timm.create_model(name, num_classes=0)
+    sizes = [
+        sorted(tuple(value.shape) for key, value in model.named_parameters() if not key.startswith("norm"))
+        for model in (ours, theirs)
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def test_only_what_is_handed_out_is_built():

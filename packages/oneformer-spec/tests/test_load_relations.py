@@ -34,6 +34,11 @@ RELATIONS = [
         ["model.backbone.dinat.out_indices=[1, 2]", "model.backbone.dinat.out_features=[res2, res3]"],
         "out_indices [1, 2] means res3, res4, but out_features is res2, res3",
     ),
+    (["model.backbone.type=dinat", "model.backbone.dinat.kernel_size=6"], "found 6, expected an odd number"),
+    (
+        ["model.backbone.type=dinat", "model.backbone.dinat.dilations=[[1, 2, 1], [1], [1], [1]]"],
+        "found lists of [3, 1, 1, 1] numbers, expected one number per block: [3, 4, 18, 5]",
+    ),
     (["model.backbone.swin.out_features=[res2, res3, res4]"], "res5 is not in model.backbone.swin.out_features"),
     (["model.sem_seg_head.in_features=[res4, res5]"], "res3 is not in in_features (res4, res5)"),
     (["dataset.min_scale=3"], "dataset.min_scale (3.0) must not be above dataset.max_scale (2.0)"),

@@ -25,7 +25,7 @@ def test_every_row_names_a_field_or_a_section():
 @pytest.mark.parametrize(
     ("override", "command", "feature"),
     [
-        ("model.backbone.type=dinat", "train", "model.backbone.type: this backbone"),
+        ("model.backbone.type=radio", "train", "model.backbone.type: this backbone"),
         ("dataset.cutmix_prob=0.5", "train", "dataset.cutmix_prob: cutmix"),
         ("train.checkpointer.keep_last=3", "train", "train.checkpointer.keep_last"),
         ("export.opset_version=13", "export", "export.opset_version"),

@@ -16,6 +16,7 @@ class Small(nn.Module):
         super().__init__()
         self.backbone = nn.ModuleDict({"linear": nn.Linear(2, 2), "norm": nn.LayerNorm(2)})
         self.backbone.register_parameter("relative_position_bias", nn.Parameter(torch.zeros(3, 2)))
+        self.backbone.register_parameter("pos_embed", nn.Parameter(torch.zeros(3, 2)))
         self.query_embed = nn.Embedding(4, 2)
         self.linear = nn.Linear(2, 2)
         self.group_norm = nn.GroupNorm(1, 2)
@@ -32,7 +33,7 @@ def test_four_groups_hold_every_parameter_once() -> None:
     rates = {group["name"]: (group["lr"], group["weight_decay"], len(group["params"])) for group in groups}  # type: ignore[arg-type]
     assert rates == {
         "backbone": (0.05, 0.3, 2),
-        "backbone_no_decay": (0.05, 0.0, 3),
+        "backbone_no_decay": (0.05, 0.0, 4),
         "head": (0.5, 0.3, 2),
         "head_no_decay": (0.5, 0.0, 3),
     }

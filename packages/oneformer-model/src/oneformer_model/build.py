@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from oneformer_model.backbones import Backbone, Recomputing, Staged
+from oneformer_model.backbones import Backbone, Initialising, Recomputing, Staged
 from oneformer_model.oneformer import OneFormer, TaskEncoder
 from oneformer_model.pixel_decoder import DeformablePixelDecoder
 from oneformer_model.query_decoder import QueryDecoder
@@ -48,17 +48,27 @@ def build(
             TaskEncoder(task_length, dim, dim, _TASK_LAYERS),
             _text_branch(section) if training else None,
         )
+        if training:
+            model.freeze(_frozen(section, backbone))
+        if activation_checkpoint:
+            _recompute(model, backbone, pixel_decoder)
     except ValueError as error:
         raise SpecError(f"model: {error}") from error
-    if training:
-        model.freeze(_frozen(section, backbone))
-    if activation_checkpoint:
-        pixel_decoder.use_checkpoint = True
-        if isinstance(backbone, Recomputing):
-            backbone.set_grad_checkpointing(True)
-        else:
-            model.recompute_backbone = True
     return model
+
+
+def initialise_backbone(model: OneFormer, section: ModelSection) -> None:
+    """Give a freshly built model's backbone the trained weights that the spec names, if it names any.
+
+    Raises:
+        SpecError: A file is named and the backbone reads none.
+        CheckpointError: The weights cannot be had or do not fit.
+    """
+    path = section.backbone.pretrained_weights
+    if isinstance(model.backbone, Initialising):
+        model.backbone.initialise(path)
+    elif path is not None:
+        raise SpecError(f"model.backbone.pretrained_weights: the backbone {section.backbone.type} reads no such files")
 
 
 def backbone_declarations() -> dict[str, hooks.Backbone]:
@@ -73,7 +83,10 @@ def _backbone(section: ModelSection) -> Backbone:
         raise SpecError(
             f"model.backbone.type: {name!r} is not installed here; known: {', '.join(sorted(declarations))}"
         )
-    backbone = resolve(declarations[name].target)(**section.backbone.keywords())
+    try:
+        backbone = resolve(declarations[name].target)(**section.backbone.keywords())
+    except ValueError as error:
+        raise SpecError(f"model.backbone.{name}: {error}") from error
     if not isinstance(backbone, Backbone):
         raise PluginError(f"backbone {name}: {type(backbone).__name__} has no `channels` and `strides`")
     return backbone
@@ -90,6 +103,15 @@ def _frozen(section: ModelSection, backbone: Backbone) -> list[nn.Module]:
     if count > len(parts):
         raise SpecError(f"model.backbone.freeze_at: found {count}, {name} has {len(parts)} parts, the stem included")
     return parts[:count]
+
+
+def _recompute(model: OneFormer, backbone: Backbone, pixel_decoder: DeformablePixelDecoder) -> None:
+    """Recompute activations in the backward pass: block by block where the backbone can, else of all of it."""
+    pixel_decoder.use_checkpoint = True
+    if isinstance(backbone, Recomputing):
+        backbone.set_grad_checkpointing(True)
+    else:
+        model.recompute_backbone = True
 
 
 def _pixel_decoder(section: ModelSection, backbone: Backbone) -> DeformablePixelDecoder:

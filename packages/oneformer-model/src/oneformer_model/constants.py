@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
-from typing import ParamSpec, cast
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 Arguments = ParamSpec("Arguments")
+Constant = TypeVar("Constant")
 _KEPT = 256  # results per function; what is cached grows with an image's edge or a window, not with its area
 
 
-def constant(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
-    """Cache a function of hashable positional arguments that returns a tensor nobody writes to.
+def constant(function: Callable[Arguments, Constant]) -> Callable[Arguments, Constant]:
+    """Cache a function of hashable positional arguments that returns a tensor, or a tuple of them, nobody writes to.
 
     Such tensors are no buffers, so they appear in no checkpoint and in no broadcast between processes. While a graph is
     traced the function runs uncached: a tracer's values must not outlive it.
     """
 
     @lru_cache(maxsize=_KEPT)
-    def remembered(*args: Hashable) -> Tensor:
+    def remembered(*args: Hashable) -> Constant:
         with torch.inference_mode(False), torch.no_grad():  # an inference tensor could not serve training later
-            return cast(Callable[..., Tensor], function)(*args)
+            return cast(Callable[..., Constant], function)(*args)
 
     @wraps(function)
-    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Constant:
         if is_traced():
             return function(*args, **kwargs)
         return remembered(*cast(tuple[Hashable, ...], args))

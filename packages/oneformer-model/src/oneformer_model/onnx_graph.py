@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from oneformer_model.backbones import Resampling
 from oneformer_model.deformable import DeformableAttention, sample_grids
 from oneformer_model.oneformer import OneFormer
 from oneformer_spec.errors import OneFormerError
@@ -64,15 +65,18 @@ def write_graph(
         verbose: Let the exporters talk.
 
     Raises:
-        OneFormerError: torch cannot write that opset, or the graph does not compute what the model does.
+        OneFormerError: torch cannot write this model in that opset, or the graph does not compute what the model does.
     """
     cases = _cases(model, manifest, shape, seed=0)
     batch = shape.batch or 2  # an example of one would be taken for a fixed batch
     example = tuple(part.expand(batch, *part.shape[1:]).to(device) for part in (cases[0].image, cases[0].task_tokens))
     write = _write_dynamo if opset >= FIRST_DYNAMO_OPSET else _write_torchscript
-    with torch.no_grad(), _exportable(model), _quiet(verbose):
+    with torch.no_grad(), _exportable(model, shape), _quiet(verbose):
         try:
             graph = write(_Graph(model.to(device)).eval(), (example[0], example[1]), shape, opset, verbose)
+        except Exception as error:  # the exporters have many kinds
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise OneFormerError(f"export.opset_version: torch cannot write opset {opset}: {reason}") from error
         finally:
             model.to("cpu")
     written = next(entry.version for entry in graph.opset_import if not entry.domain)
@@ -123,14 +127,17 @@ def _write_dynamo(
 
 
 @contextlib.contextmanager
-def _exportable(model: OneFormer) -> Iterator[None]:
-    """Sample deformable attention by grids, which ONNX has an operator for."""
+def _exportable(model: OneFormer, shape: Shape) -> Iterator[None]:
+    """Sample deformable attention by grids, which ONNX has an operator for, and resample no table in the graph."""
+    backbone: object = model.backbone
     modules = [module for module in model.modules() if isinstance(module, DeformableAttention)]
     before = [module.sampler for module in modules]
     for module in modules:
         module.sampler = sample_grids
+    held = backbone.at_size(shape.height, shape.width) if isinstance(backbone, Resampling) else contextlib.nullcontext()
     try:
-        yield
+        with held:
+            yield
     finally:
         for module, sampler in zip(modules, before, strict=True):
             module.sampler = sampler

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oneformer_model.backbones import Backbone, Recomputing, Staged
+from oneformer_model.backbones import Backbone, Recomputing, Resampling, Staged
 from oneformer_spec import hooks
 from oneformer_spec.plugins import resolve
 from oneformer_spec.schema.option import stated
@@ -42,6 +42,8 @@ def check_backbone(declaration: hooks.Backbone, **options: Any) -> None:
     _check_gradients(declaration.name, backbone)
     if isinstance(backbone, Staged):
         _check_stages(declaration.name, backbone)
+    if isinstance(backbone, Resampling):
+        _check_resampling(declaration.name, backbone)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -118,10 +120,29 @@ def _gradients(backbone: Backbone) -> Mapping[str, Tensor | None]:
 
 
 def _check_stages(name: str, backbone: Staged) -> None:
-    inside = set(_module(backbone).modules())
-    _require(
-        all(part in inside for part in backbone.stem_and_stages()), f"{name}: stem_and_stages names foreign modules"
-    )
+    """The parts hold parameters of the backbone, none of them twice, and stay out of its state."""
+    before = list(_module(backbone).state_dict())
+    parts = [parameter for part in backbone.stem_and_stages() for parameter in part.parameters()]
+    foreign = set(parts) - set(_module(backbone).parameters())
+    _require(not foreign, f"{name}: stem_and_stages names foreign modules")
+    _require(len(parts) == len(set(parts)), f"{name}: stem_and_stages names a parameter twice")
+    _require(before == list(_module(backbone).state_dict()), f"{name}: stem_and_stages changes the backbone")
+
+
+def _check_resampling(name: str, backbone: Resampling) -> None:
+    """Held at a size the backbone gives the same maps of it, and afterwards it is as before."""
+    module, (height, width) = _module(backbone).eval(), SIZES[-1]
+    image = torch.randn(1, 3, height, width)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with torch.no_grad():
+        expected = module(image)
+        with backbone.at_size(height, width):
+            held = module(image)
+    for output, value in held.items():
+        _require(torch.allclose(value, expected[output], atol=1e-5), f"{name}: {output} changes when held at a size")
+    after = module.state_dict()
+    same = list(before) == list(after) and all(torch.equal(value, after[key]) for key, value in before.items())
+    _require(same, f"{name}: at_size leaves the backbone changed")
 
 
 def _module(backbone: object) -> nn.Module:

@@ -6,7 +6,7 @@ from oneformer_spec.hooks import Backbone, hookimpl
 
 _BACKBONES = {
     "swin": ("oneformer_model.backbones.swin:SwinTransformer", "SwinOptions"),
-    "efficientvit": ("oneformer_model.backbones.efficientvit:EfficientVit", "EfficientVitOptions"),
+    "efficientvit": ("oneformer_model.backbones.timm:efficientvit", "EfficientVitOptions"),
     "timm": ("oneformer_model.backbones.timm:TimmBackbone", "TimmOptions"),
     "dinat": ("oneformer_model.backbones.dinat:DilatedNeighborhoodTransformer", "DinatOptions"),
     "radio": ("oneformer_model.backbones.radio:Radio", "RadioOptions"),

@@ -42,7 +42,7 @@ PENDING: tuple[Pending, ...] = (
         for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
     ),
     # network
-    Pending("model.backbone.type", BUILD, "this backbone", _one_of("efficientvit", "timm", "dinat", "radio")),
+    Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
     Pending("model.backbone.pretrained_weights", BUILD, "reading backbone weights"),
     Pending("model.sem_seg_head.pixel_decoder_name", BUILD, "this pixel decoder"),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),

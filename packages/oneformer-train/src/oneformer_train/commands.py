@@ -14,7 +14,7 @@ import torch
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer
-from oneformer_model.build import build
+from oneformer_model.build import build, initialise_backbone
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
@@ -57,6 +57,8 @@ def run(spec: Spec) -> None:
     )
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
+    if start is None:
+        initialise_backbone(module.model, spec.model)
     with RunFolder.open(spec, "train") as folder:
         trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:

@@ -10,7 +10,10 @@ from torch.optim import SGD, AdamW, Optimizer
 from oneformer_spec.schema import Optim
 
 # Parameters that are looked up or added rather than multiplied: decay would pull every entry to 0, used or not.
-_TABLES = {"relative_position_bias", "position", "position_embedding", "level_embedding", "logit_scale"}
+_TABLES = {
+    *("relative_position_bias", "position", "position_embedding", "level_embedding", "logit_scale"),
+    *("pos_embed", "cls_token", "reg_token"),  # timm's names
+}
 
 
 def parameter_groups(model: nn.Module, options: Optim) -> list[dict[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Staged(Protocol):
     """What a backbone may have so that `freeze_at` can freeze a part of it."""
 
     def stem_and_stages(self) -> Sequence[nn.Module]:
-        """Return the stem, then each stage."""
+        """Return the stem, then each stage: modules of the backbone, or containers of such."""
         ...
 
 
@@ -35,4 +36,22 @@ class Recomputing(Protocol):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them."""
+        ...
+
+
+@runtime_checkable
+class Initialising(Protocol):
+    """What a backbone may have to begin with trained weights."""
+
+    def initialise(self, path: str | None) -> None:
+        """Take the weights of a file; without one, keep those that it has or take those that its options name."""
+        ...
+
+
+@runtime_checkable
+class Resampling(Protocol):
+    """What a backbone may have that resamples tables, such as learned positions, to the size of each image."""
+
+    def at_size(self, height: int, width: int) -> AbstractContextManager[None]:
+        """Hold the tables as images of one size need them: a graph traced meanwhile resamples nothing."""
         ...

@@ -137,6 +137,21 @@ def _stages(spec: Spec) -> Iterator[Finding]:
         )
 
 
+def _neighborhoods(spec: Spec) -> Iterator[Finding]:
+    """A neighbourhood has a middle, and every block of the dilated transformer a dilation."""
+    path, options = f"model.backbone.{spec.model.backbone.type}", spec.model.backbone.options
+    if not isinstance(options, DinatOptions):
+        return
+    if options.kernel_size % 2 == 0:
+        yield Finding((f"{path}.kernel_size",), f"found {options.kernel_size}, expected an odd number")
+    dilated = [len(stage) for stage in options.dilations or ()]
+    if options.dilations is not None and dilated != list(options.depths):
+        yield Finding(
+            (f"{path}.dilations", f"{path}.depths"),
+            f"found lists of {dilated} numbers, expected one number per block: {list(options.depths)}",
+        )
+
+
 def _outputs(spec: Spec) -> Iterator[Finding]:
     for name, options in spec.model.backbone.sections.items():
         if not isinstance(options, SwinOptions | DinatOptions):
@@ -193,6 +208,7 @@ RELATIONS: tuple[Relation, ...] = (
     _decoder,
     _levels,
     _stages,
+    _neighborhoods,
     _outputs,
     _model_files,
     _checkpointer,

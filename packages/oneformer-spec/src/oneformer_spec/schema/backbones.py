@@ -71,7 +71,7 @@ class SwinOptions:
 
 @dataclass(frozen=True)
 class DinatOptions:
-    """Dilated neighbourhood attention transformer."""
+    """Dilated neighbourhood attention transformer (DiNAT)."""
 
     embed_dim: int = option(192, minimum=1, help="Channels of the first stage.", common=True)
     mlp_ratio: float = option(2.0, above=0, help="Width of a block's hidden layer over its channels.")
@@ -79,7 +79,7 @@ class DinatOptions:
     num_heads: tuple[int, ...] = option(
         (6, 12, 24, 48), minimum=1, min_length=1, help="Attention heads of each stage.", common=True
     )
-    kernel_size: int = option(7, minimum=1, help="Edge of a neighbourhood in patches.", common=True)
+    kernel_size: int = option(7, minimum=1, help="Edge of a neighbourhood in patches, odd.", common=True)
     drop_path_rate: float = option(
         0.3, minimum=0, maximum=1, help="Probability of skipping the last block; earlier ones rise to it from 0."
     )
@@ -121,14 +121,14 @@ class RadioOptions:
 
 @dataclass(frozen=True)
 class EfficientVitOptions:
-    """EfficientViT."""
+    """EfficientViT of MIT's Han Lab, as timm has it."""
 
     variant: str = option("b1", choices=("b0", "b1", "b2", "b3", "l1", "l2"), help="Size.", common=True)
 
 
 @dataclass(frozen=True)
 class TimmOptions:
-    """Any model of timm that hands out four levels."""
+    """Any model of timm; a plain vision transformer gets a feature pyramid."""
 
     name: str = option("convnext_tiny", help="Name of the timm model.", common=True)
     options: Mapping[str, Any] = option({}, help="Keyword options of that model.")
