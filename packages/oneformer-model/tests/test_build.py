@@ -139,7 +139,7 @@ def test_a_plugins_backbone_needs_channels_strides_and_forward_only(plugin, plai
     assert model.eval()(torch.randn(1, 3, 64, 96), tokens).mask_logits.shape == (1, 12, 16, 24)
     with pytest.raises(SpecError, match="plain does not tell its stages"):
         build(plain_section(freeze_at=1), training=True)
-    initialise_backbone(model, plain_section())
+    assert initialise_backbone(model, plain_section()) == []
     with pytest.raises(SpecError, match=r"^model\.backbone\.pretrained_weights: the backbone plain reads no"):
         initialise_backbone(model, plain_section(pretrained_weights="plain.pth"))
 

@@ -57,8 +57,11 @@ def build(
     return model
 
 
-def initialise_backbone(model: OneFormer, section: ModelSection) -> None:
+def initialise_backbone(model: OneFormer, section: ModelSection) -> list[str]:
     """Give a freshly built model's backbone the trained weights that the spec names, if it names any.
+
+    Returns:
+        What a user should know of it, one line each.
 
     Raises:
         SpecError: A file is named and the backbone reads none.
@@ -66,9 +69,10 @@ def initialise_backbone(model: OneFormer, section: ModelSection) -> None:
     """
     path = section.backbone.pretrained_weights
     if isinstance(model.backbone, Initialising):
-        model.backbone.initialise(path)
-    elif path is not None:
+        return model.backbone.initialise(path)
+    if path is not None:
         raise SpecError(f"model.backbone.pretrained_weights: the backbone {section.backbone.type} reads no such files")
+    return []
 
 
 def backbone_declarations() -> dict[str, hooks.Backbone]:

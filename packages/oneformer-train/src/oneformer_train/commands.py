@@ -58,7 +58,8 @@ def run(spec: Spec) -> None:
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     module = _module(spec, manifest, num_batches, validates=samples is not None)
     if start is None:
-        initialise_backbone(module.model, spec.model)
+        for line in initialise_backbone(module.model, spec.model):
+            note(line)
     with RunFolder.open(spec, "train") as folder:
         trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:
