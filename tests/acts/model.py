@@ -6,6 +6,8 @@ from acts.observers import inference, kept_for_backward, load, network, training
 from acts.row import Row
 
 SWIN = "model.backbone.swin"
+DINAT = "model.backbone.dinat"
+TIMM = "model.backbone.timm"
 HEAD = "model.sem_seg_head"
 QUERIES = "model.one_former"
 TEXT = "model.text_encoder"
@@ -31,6 +33,42 @@ BACKBONE = (
     Row(f"{SWIN}.use_checkpoint", "true", kept_for_backward, base=("train.activation_checkpoint=false",)),
     Row(f"{SWIN}.out_features", "[res3, res4, res5]", network, base=(f"{HEAD}.common_stride=8",)),
     Row(f"{SWIN}.out_indices", "[1, 2, 3]", network, base=(f"{HEAD}.common_stride=8",)),
+)
+SMALL_DINAT = (
+    "model.backbone.type=dinat",
+    f"{DINAT}.embed_dim=8",
+    f"{DINAT}.depths=[2, 1, 1, 1]",
+    f"{DINAT}.num_heads=[1, 1, 1, 1]",
+    f"{DINAT}.kernel_size=3",
+)
+SMALL_TIMM = ("model.backbone.type=timm", f"{TIMM}.name=convnext_atto", f"{TIMM}.options={{depths: [1, 1, 1, 1]}}")
+OTHER_BACKBONES = (
+    Row("model.backbone.type", "dinat", network, base=SMALL_DINAT[1:]),
+    Row(f"{DINAT}.embed_dim", "16", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.mlp_ratio", "3.0", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.depths", "[2, 2, 1, 1]", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.num_heads", "[2, 2, 2, 2]", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.kernel_size", "5", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.drop_path_rate", "0.9", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.dilations", "[[1, 2], [1], [1], [1]]", network, base=SMALL_DINAT),
+    Row(f"{DINAT}.out_features", "[res3, res4, res5]", network, base=(*SMALL_DINAT, f"{HEAD}.common_stride=8")),
+    Row(f"{DINAT}.out_indices", "[1, 2, 3]", network, base=(*SMALL_DINAT, f"{HEAD}.common_stride=8")),
+    Row(
+        f"{DINAT}.use_checkpoint",
+        "true",
+        kept_for_backward,
+        base=(*SMALL_DINAT, "train.activation_checkpoint=false"),
+    ),
+    Row("model.backbone.efficientvit.variant", "b0", network, base=("model.backbone.type=efficientvit",)),
+    Row(f"{TIMM}.name", "convnext_femto", network, base=SMALL_TIMM),
+    Row(f"{TIMM}.options", "{depths: [1, 1, 2, 1]}", network, base=SMALL_TIMM),
+    Row(
+        f"{TIMM}.pretrained",
+        "true",
+        training,
+        base=("model.backbone.type=timm", f"{TIMM}.name=convnext_atto_rms"),
+        refusal="timm's hub gave no weights of convnext_atto_rms",
+    ),
 )
 DECODERS = (
     Row(f"{HEAD}.name", "OtherHead", load, refusal=f"{HEAD}.name"),
@@ -89,4 +127,4 @@ RESULTS = (
     Row(f"{TEST}.overlap_threshold", "0.0", inference, base=PANOPTIC),
     Row(f"{TEST}.test_topk_per_image", "1", inference, base=("inference.mode=instance",)),
 )
-ROWS = (*BACKBONE, *DECODERS, *LOSSES, *TEXTS, *RESULTS)
+ROWS = (*BACKBONE, *OTHER_BACKBONES, *DECODERS, *LOSSES, *TEXTS, *RESULTS)

@@ -197,8 +197,10 @@ def test_a_file_fills_the_backbone_alone(timm_section, donor, tmp_path, suffix, 
     model_section = timm_section(str(path))
     model = build(model_section, training=True)
     other = {key: value.clone() for key, value in model.state_dict().items() if "backbone." not in key}
-    load_backbone(model.backbone, path)
+    notes = load_backbone(model.backbone, path)
     expected = donor.state_dict()
+    count = len(model.backbone.model.state_dict())
+    assert notes == [f"{path}: {count} tensors of convnext_atto are read into the backbone"]
     for key, value in model.backbone.model.state_dict().items():
         assert torch.equal(value, expected[key])
     assert all(torch.equal(model.state_dict()[key], value) for key, value in other.items())
@@ -221,7 +223,7 @@ def test_building_alone_reads_no_weights(timm_section):
 def test_without_a_file_the_weights_are_kept(timm_section):
     model = build(timm_section(), training=True)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    load_backbone(model.backbone, None)
+    assert load_backbone(model.backbone, None) == []
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

@@ -64,8 +64,7 @@ def load_backbone(backbone: nn.Module, path: str | Path | None) -> list[str]:
         CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
     """
     if isinstance(backbone, Initialising):
-        backbone.initialise(None if path is None else str(path))
-        return []
+        return backbone.initialise(None if path is None else str(path))
     if path is None:
         return []
     own = backbone.state_dict()

@@ -43,8 +43,12 @@ class Recomputing(Protocol):
 class Initialising(Protocol):
     """What a backbone may have to begin with trained weights."""
 
-    def initialise(self, path: str | None) -> None:
-        """Take the weights of a file; without one, keep those that it has or take those that its options name."""
+    def initialise(self, path: str | None) -> list[str]:
+        """Take the weights of a file; without one, keep those that it has or take those that its options name.
+
+        Returns:
+            What a user should know of it, one line each.
+        """
         ...
 
 

@@ -74,14 +74,20 @@ class TimmBackbone(nn.Module):
             if found != expected:
                 raise ValueError(f"name: {self.name} gives a map {found} at stride {stride}, expected {expected}")
 
-    def initialise(self, path: str | None) -> None:
+    def initialise(self, path: str | None) -> list[str]:
         """Take the weights of a file; without one those of timm's hub if `pretrained`, else keep the fresh ones.
+
+        Returns:
+            One line about what was taken, none where nothing was.
 
         Raises:
             CheckpointError: The weights cannot be had or do not fit.
         """
-        if path is not None or self.pretrained:
-            self.model.load_state_dict(trained_state(self.name, self.options, path))
+        if path is None and not self.pretrained:
+            return []
+        state = trained_state(self.name, self.options, path)
+        self.model.load_state_dict(state)
+        return [f"{path or 'timm'}: {len(state)} tensors of {self.name} are read into the backbone"]
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute activations in the backward pass instead of keeping them, block by block as timm cuts them.
