@@ -13,7 +13,7 @@ from oneformer_spec.manifest import size_rule
 from oneformer_spec.schema import Spec
 
 PICTURE = (480, 640)  # height and width of most COCO images; stands for all where a size depends on the picture
-PRECISIONS = ("fp32", "bf16")  # fp16 takes what bf16 does
+INFERENCE = ("fp32", "bf16")  # precisions; fp16 takes what bf16 does
 FLOAT_BYTES = 4
 
 
@@ -31,7 +31,6 @@ class Evaluation:
 class TrainingMemory:
     """Bytes of a training step in all, weights, gradients and optimiser state included."""
 
-    precision: str
     activation_checkpoint: bool
     bytes: int
 
@@ -43,6 +42,7 @@ class Training:
     height: int
     width: int
     batch_size: int
+    precision: str
     optimizer: str
     optimizer_state: int
     memory: tuple[TrainingMemory, ...]
@@ -81,7 +81,7 @@ def model_info(spec: Spec) -> ModelInfo:
         height=height,
         width=width,
         flops=network.flops((height, width)),
-        memory={name: network.inference_memory((height, width), precision=name) for name in PRECISIONS},
+        memory={name: network.inference_memory((height, width), precision=name) for name in INFERENCE},
     )
     return ModelInfo(parameters, evaluation, _training(spec, network))
 
@@ -91,19 +91,17 @@ def _training(spec: Spec, network: Network) -> Training:
     batch, optim = spec.dataset.train.batch_size, spec.train.optim
     copies = 2 if optim.type == "AdamW" else int(optim.momentum > 0)
     state = copies * FLOAT_BYTES * sum(network.parameters(trained=True).values())
-    rows = [(precision, checkpoint) for precision in PRECISIONS for checkpoint in (True, False)]
     memory = tuple(
         TrainingMemory(
-            precision,
             checkpoint,
             state
             + network.training_memory(
-                (height, width), precision=precision, activation_checkpoint=checkpoint, batch=batch
+                (height, width), precision=spec.train.precision, activation_checkpoint=checkpoint, batch=batch
             ),
         )
-        for precision, checkpoint in rows
+        for checkpoint in (True, False)
     )
-    return Training(height, width, batch, optim.type, state, memory)
+    return Training(height, width, batch, spec.train.precision, optim.type, state, memory)
 
 
 def _evaluation_size(spec: Spec) -> Size:
@@ -130,7 +128,7 @@ def _lines(info: ModelInfo) -> Iterator[str]:
         yield f"  inference of an image, {precision:<28}{_gib(size)}"
     for row in training.memory:
         how = "activation checkpointing" if row.activation_checkpoint else "all activations kept"
-        yield f"  training, {row.precision}, {how:<35}{_gib(row.bytes)}"
+        yield f"  training, {training.precision}, {how:<35}{_gib(row.bytes)}"
     yield (
         f"  training is at {training.width} x {training.height}, batch {training.batch_size}; "
         f"{training.optimizer} holds {_gib(training.optimizer_state).strip()} of it"
