@@ -114,7 +114,9 @@ def test_parts_are_joined_and_cut_in_order():
     assert torch.equal(back["in_weight"], torch.cat((k, q)))
 
 
-@pytest.mark.parametrize("parts", [{"x.4.q.weight": torch.zeros(2)}, {"x.0.q": torch.zeros(2), "x.0.k": torch.zeros(3)}])
+@pytest.mark.parametrize(
+    "parts", [{"x.4.q.weight": torch.zeros(2)}, {"x.0.q": torch.zeros(2), "x.0.k": torch.zeros(3)}]
+)
 def test_parts_that_do_not_fit_keep_their_names(parts):
     assert PARTS.to_ours(parts) == parts
 
