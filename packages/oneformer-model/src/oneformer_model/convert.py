@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from oneformer_model import checkpoint, weights
 from oneformer_model.adapters import huggingface_folder
@@ -110,5 +114,13 @@ def _write(target: Path, found: weights.Weights, chosen: Format) -> None:
     elif chosen is Format.ONEFORMER:
         checkpoint.save(target, state_dict=found.state, manifest=found.manifest)
     else:
-        state = SHI_LABS.to_theirs(found.state)
-        write_atomically(target, lambda file: torch.save({"model": state}, file))
+        write_atomically(target, _shi_labs(found.state, as_arrays=target.suffix == ".pkl"))
+
+
+def _shi_labs(state: Mapping[str, Tensor], *, as_arrays: bool) -> Callable[[BinaryIO], None]:
+    """Return what writes a file of detectron2, which takes arrays from a `.pkl` and tensors from any other file."""
+    tensors = SHI_LABS.to_theirs(state)
+    if as_arrays:
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        return lambda file: pickle.dump({"model": arrays, "__author__": "oneformer"}, file)
+    return lambda file: torch.save({"model": tensors}, file)
