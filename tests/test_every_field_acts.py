@@ -70,16 +70,18 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def places(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What words can point to: data, two models, and a checkpoint to continue from."""
+    """What words can point to: data, two models, one of three classes, and a checkpoint to continue from."""
     root = tmp_path_factory.mktemp("acts")
     found = {"run": root / "run", "data": root / "data"}
-    found |= {name: root / f"{name}.pth" for name in ("model", "other", "resumable")}
+    found |= {name: root / f"{name}.pth" for name in ("model", "other", "three", "resumable")}
     for folder in (found["run"], found["data"]):
         folder.mkdir()
     copy_data(repository / "examples" / "nuclei", found["data"])
     words = filled(SETTINGS, found)
     for seed, name in enumerate(("model", "other")):
         save_model(words, found[name], seed=seed)
+    three = ("model.sem_seg_head.num_classes=3", "dataset.label_map=$data/label_map_three.json")
+    save_model(filled((*SETTINGS, *three), found), found["three"], seed=0)
     case = Case(words, found["run"])
     training(case)
     shutil.copy(case.find("oneformer_model_latest.pth"), found["resumable"])

@@ -15,6 +15,7 @@ TEST = "model.test"
 
 BACKBONE = (
     Row("model.backbone.freeze_at", "1", network),
+    Row("model.backbone.pretrained_weights", "$model", training),
     Row(f"{SWIN}.preset", "tiny", network),
     Row(f"{SWIN}.embed_dim", "16", network),
     Row(f"{SWIN}.depths", "[1, 1, 1, 1]", network),
@@ -75,6 +76,7 @@ DECODERS = (
     # The network observer does not read the label map, which has to agree.
     Row(f"{HEAD}.num_classes", "3", network, together=("dataset.label_map=",)),
     Row(f"{HEAD}.loss_weight", "2.0", training),
+    Row(f"{HEAD}.pixel_decoder_name", "BasePixelDecoder", network),
     Row(f"{HEAD}.in_features", "[res4, res5]", load, refusal="res3 is not in in_features"),
     Row(f"{HEAD}.deformable_transformer_encoder_in_features", "[res4, res5]", network),
     Row(f"{HEAD}.common_stride", "8", network),

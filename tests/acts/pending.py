@@ -9,8 +9,6 @@ MONITOR, TOPK = "train.checkpointer.monitor=PQ", "train.checkpointer.enable_topk
 ENGINE = "gen_trt_engine.tensorrt"
 # What no rule gives: a file that must be there, a field that the spec accepts in company alone, a value behind null.
 SETTINGS = {
-    "model.backbone.pretrained_weights": ("$model",),
-    "train.pretrained_model_path": ("$model",),
     "train.checkpointer.monitor": ("PQ",),
     "train.checkpointer.enable_topk": ("true", MONITOR),
     "train.checkpointer.replace_periodic": ("true", TOPK, MONITOR),
