@@ -66,7 +66,7 @@ def run(spec: Spec, *, json: bool = False) -> None:
     """
     try:
         info = model_info(spec)
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         kind, reason = spec.model.backbone.type, " ".join(str(error).split())
         raise OneFormerError(f"model.backbone.type: {kind} does not run on shapes alone: {reason}") from error
     print(dumps(asdict(info), indent=2) if json else "\n".join(_lines(info)))
