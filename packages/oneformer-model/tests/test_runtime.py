@@ -44,5 +44,5 @@ def test_the_plugin_points_at_what_exists():
     from oneformer_model import plugin
 
     assert resolve(plugin.oneformer_runtimes()[0].target) is runtime.open
-    assert [command.name for command in plugin.oneformer_commands()] == ["export"]
+    assert [command.name for command in plugin.oneformer_commands()] == ["export", "convert"]
     assert callable(resolve(plugin.oneformer_commands()[0].target))
