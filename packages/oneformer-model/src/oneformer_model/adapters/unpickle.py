@@ -115,7 +115,7 @@ FindStorage = Callable[[torch.dtype, str, int], Storage]
 class Unpickler(pickle._Unpickler):
     """Rebuilds plain data, tensors and arrays of numbers; raises RefusedError where a pickle wants more.
 
-    It is the form in Python of Python's own: in the one in C ten bytes of a pickle can ask for a memo of many gigabytes.
+    It is the form in Python of Python's own: in the one in C ten bytes can ask for a memo of many gigabytes.
     """
 
     # A bytearray is read as bytes, for which no memory is taken before they are there.
