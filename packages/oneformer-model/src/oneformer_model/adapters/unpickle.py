@@ -147,7 +147,7 @@ class Unpickler(pickle._Unpickler):
         is_class = name.rpartition(".")[2][:1].isupper()
         harmless = {
             "builtins": name in _PLAIN_TYPES,
-            "torch": is_class or name == "device" or isinstance(getattr(torch, name, None), torch.dtype),
+            "torch": is_class or name == "device" or isinstance(vars(torch).get(name), torch.dtype),
             "numpy": is_class or name in ("dtype", "ndarray", "scalar"),
         }.get(package, module in _DATA_MODULES or package not in sys.stdlib_module_names)
         if not harmless:
