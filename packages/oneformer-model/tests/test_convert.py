@@ -209,3 +209,13 @@ def test_unknown_missing_and_misshapen_tensors_of_a_foreign_file_are_all_listed(
         f"{tmp_path / 'tao.pth'}: its tensors do not fit the model; missing: query_decoder.class_head.bias; "
         "unexpected: model.extra; misshapen: task_encoder.layers.1.bias [3] instead of [32]"
     )
+
+
+def test_a_file_with_another_backbone_says_so(tmp_path, training_model):
+    state = {
+        name.replace("backbone.layers", "backbone.levels"): value
+        for name, value in TAO.to_theirs(training_model.state_dict()).items()
+    }
+    torch.save({"state_dict": state}, tmp_path / "tao.pth")
+    with pytest.raises(CheckpointError, match=r"tao\.pth: its backbone is no Swin Transformer"):
+        oneformer_model.load(tmp_path / "tao.pth")

@@ -10,9 +10,10 @@ import torch
 from oneformer_model.adapters.huggingface import IN_MEMORY, ON_DISK
 from oneformer_model.adapters.original import SHI_LABS, SWIN_MICROSOFT, SWIN_TIMM, TAO
 from oneformer_model.adapters.sizes import section_of, task_length
-from oneformer_model.adapters.table import Rule, Table
+from oneformer_model.adapters.table import Rule, Table, attention
 from oneformer_model.backbones.swin import SwinTransformer
 from oneformer_model.build import build
+from oneformer_model.transformer import MultiHeadAttention
 from oneformer_model.weights import table_of
 
 OBSERVED = json.loads(gzip.decompress((Path(__file__).parent / "keys" / "swin_tiny.json.gz").read_bytes()))
@@ -99,6 +100,30 @@ def test_the_index_buffer_of_the_original_is_that_of_swin():
     assert index[0, 0] == index[48, 48] == 84  # the middle of 13 x 13: no displacement
     assert index[0, 48] == 0  # 6 up and 6 to the left
     assert index[48, 0] == 168
+
+
+def test_the_one_matrix_of_torchs_attention_holds_queries_keys_and_values():
+    theirs, ours = torch.nn.MultiheadAttention(8, 2, batch_first=True), MultiHeadAttention(8, 2)
+    torch.nn.init.normal_(theirs.in_proj_bias)
+    table = Table("torch", "a", attention("theirs", "ours"))
+    state = table.to_ours({f"theirs.{name}": value for name, value in theirs.state_dict().items()})
+    ours.load_state_dict({name.removeprefix("ours."): value for name, value in state.items()})
+    query, key, value = torch.randn(3, 2, 5, 8)
+    torch.testing.assert_close(ours(query, key, value), theirs(query, key, value)[0])
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "parts"),
+    [
+        (ON_DISK, "hf_disk", "encoder.encoder.layers.1.blocks.0.attention.self.{}.bias"),
+        (IN_MEMORY, "hf_memory", "encoder.swin.encoder.layers.1.blocks.0.attention.{:.1}_proj.bias"),
+    ],
+)
+def test_separate_queries_keys_and_values_are_joined_in_this_order(table, name, parts):
+    tensors = observed(name)
+    joined = table.to_ours(tensors)["backbone.stages.1.blocks.0.attention.qkv.bias"].chunk(3)
+    for part, word in zip(joined, ("query", "key", "value"), strict=True):
+        assert torch.equal(part, tensors["model.pixel_level_module." + parts.format(word)])
 
 
 PARTS = Table("parts", "a", (Rule(("x.{}.q", "x.{}.k"), "y.{}.qk"), Rule("in_weight", ("q.weight", "k.weight"))))

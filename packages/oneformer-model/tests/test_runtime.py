@@ -44,5 +44,5 @@ def test_the_plugin_points_at_what_exists():
     from oneformer_model import plugin
 
     assert resolve(plugin.oneformer_runtimes()[0].target) is runtime.open
-    assert [command.name for command in plugin.oneformer_commands()] == ["export", "model-info"]
-    assert all(callable(resolve(command.target)) for command in plugin.oneformer_commands())
+    assert [command.name for command in plugin.oneformer_commands()] == ["export", "convert", "model-info"]
+    assert all(resolve(command.target) for command in plugin.oneformer_commands())

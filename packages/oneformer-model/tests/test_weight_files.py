@@ -143,6 +143,8 @@ RAW = {
     "the old instance": (b"(S'touch " + MADE.encode() + b"'\nios\nsystem\n.", r"asks for os\.system"),
     "the old object": (b"(cos\nsystem\nS'touch " + MADE.encode() + b"'\no.", r"asks for os\.system"),
     "a call kept in the memo": (b"\x80\x02cos\nsystem\nq\x00h\x00(S'touch " + MADE.encode() + b"'\ntR.", "asks for"),
+    "a memo of many gigabytes": (b"\x80\x02Nr\xff\xff\xff\x7f.", "no tensors by name"),
+    "bytes that are not there": (b"\x80\x05\x96" + (2**45).to_bytes(8, "little") + b"x.", "is damaged"),
     "nothing": (b"", "is damaged"),
     "no pickle": (b"hello", "is damaged"),
 }

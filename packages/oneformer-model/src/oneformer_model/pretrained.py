@@ -87,7 +87,7 @@ def _backbone_state(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if path.is_dir():
         return _inner(weights.read(path).state)
     tensors = files.tensors(path)
-    if tensors.keys() == own.keys():
+    if tensors.keys() & own.keys():
         return tensors
     if any(name.startswith(_BACKBONE) for name in tensors) and "query_decoder.query_embedding.weight" in tensors:
         return _inner(tensors)

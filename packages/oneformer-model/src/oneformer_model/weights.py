@@ -113,6 +113,8 @@ def _file(source: Path, tensors: Mapping[str, Tensor], labels: Labels | None) ->
             f"{source}: holds a backbone alone ({table.kind}); name it in model.backbone.pretrained_weights"
         )
     state = table.to_ours(tensors)
+    if not any(name.startswith("backbone.stages.") for name in state):
+        raise CheckpointError(f"{source}: its backbone is no Swin Transformer; {table.kind} files with one are read")
     section = section_of(state)
     if "text_branch.encoder.token_embedding.weight" in state and "text_branch.logit_scale" not in state:
         # The original keeps the temperature in its criterion, which published files do not hold.

@@ -14,7 +14,7 @@ from _compat_pickle import IMPORT_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -112,8 +112,17 @@ FindStorage = Callable[[torch.dtype, str, int], Storage]
 """(type, key, number of numbers) -> the storage that a torch file keeps outside of its pickle."""
 
 
-class Unpickler(pickle.Unpickler):
-    """Rebuilds plain data, tensors and arrays of numbers; raises RefusedError where a pickle wants more."""
+class Unpickler(pickle._Unpickler):
+    """Rebuilds plain data, tensors and arrays of numbers; raises RefusedError where a pickle wants more.
+
+    It is the form in Python of Python's own: in the one in C ten bytes can ask for a memo of many gigabytes.
+    """
+
+    # A bytearray is read as bytes, for which no memory is taken before they are there.
+    dispatch: ClassVar = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+    }
 
     def __init__(self, file: IO[bytes], find_storage: FindStorage | None = None) -> None:
         """Read from `file`; text of Python 2 is taken as bytes of the same value."""
@@ -138,7 +147,7 @@ class Unpickler(pickle.Unpickler):
         is_class = name.rpartition(".")[2][:1].isupper()
         harmless = {
             "builtins": name in _PLAIN_TYPES,
-            "torch": is_class or name == "device" or isinstance(getattr(torch, name, None), torch.dtype),
+            "torch": is_class or name == "device" or isinstance(vars(torch).get(name), torch.dtype),
             "numpy": is_class or name in ("dtype", "ndarray", "scalar"),
         }.get(package, module in _DATA_MODULES or package not in sys.stdlib_module_names)
         if not harmless:
