@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from oneformer_model.position import sine_code
+from oneformer_model.position import fourier_code, sine_code
 
 CPU = torch.device("cpu")
 
@@ -22,3 +22,16 @@ def test_a_code_made_in_inference_serves_training():
     weight = torch.ones(8, requires_grad=True)
     (sine_code(11, 13, 8, CPU) * weight).sum().backward()
     assert weight.grad is not None
+
+
+def test_products_of_random_codes_fall_off_with_distance_in_all_directions():
+    edge, dim, cycles = 32, 4096, 3.0
+    code = fourier_code(edge, dim)
+    products = torch.einsum("d,dyx->yx", code[:, 16, 16], code) / (dim / 2)
+    y, x = torch.meshgrid(*[(torch.arange(edge) - 16) / edge] * 2, indexing="ij")
+    gaussian = torch.exp(-2 * (torch.pi * cycles) ** 2 * (y.square() + x.square()))
+    torch.testing.assert_close(products, gaussian, rtol=0, atol=0.1)
+
+
+def test_random_codes_of_an_odd_width_have_all_channels():
+    assert fourier_code(4, 7).shape == (7, 4, 4)

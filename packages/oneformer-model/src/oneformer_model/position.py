@@ -1,4 +1,4 @@
-"""Sine position codes (DETR, appendix A.4), one row per pixel in row-major order."""
+"""Codes of positions: fixed sine codes (DETR, appendix A.4), and random ones for learning to begin with."""
 
 from __future__ import annotations
 
@@ -11,13 +11,26 @@ from oneformer_model.constants import constant
 
 _TEMPERATURE = 10_000.0
 _EPSILON = 1e-6
+_CYCLES = 3.0  # over the edge of a map, one standard deviation of the random codes
 
 
 def sine_code(height: int, width: int, dim: int, device: torch.device) -> Tensor:
-    """Return the code of each pixel of a map, float32 (height * width, dim): the first half of a row is y, then x."""
+    """Return the code of each pixel of a map in row-major order, (height * width, dim): half of a row is y, then x."""
     rows = _axis_code(height, dim // 2, device)[:, None].expand(-1, width, -1)
     columns = _axis_code(width, dim // 2, device)[None].expand(height, -1, -1)
     return torch.cat((rows, columns), dim=-1).flatten(0, 1)
+
+
+def fourier_code(edge: int, dim: int) -> Tensor:
+    """Return random Fourier features of the cells of a square map, float32 (dim, edge, edge).
+
+    The product of two cells' codes falls off with their distance as a Gaussian, equally in all directions (Rahimi and
+    Recht, 2007): what looks alike can be told apart by where it lies.
+    """
+    place = (torch.arange(edge) + 0.5) / edge
+    y, x = 2 * math.pi * _CYCLES * torch.randn(2, dim // 2, 1, 1)
+    angles = y * place[:, None] + x * place  # (dim / 2, edge, edge)
+    return torch.cat((angles.sin(), angles.cos(), torch.zeros(dim % 2, edge, edge)))
 
 
 @constant

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.backbones.windows import join_windows, relative_index, shift_mask, split_windows
 from oneformer_model.constants import plain_sizes
-from oneformer_model.position import sine_code
+from oneformer_model.position import fourier_code
 
 
 class DropPath(nn.Module):
@@ -158,9 +158,8 @@ class PatchEmbedding(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.position: nn.Parameter | None = None
         if position_cells is not None:
-            # Learning begins with sine codes instead of noise: tokens know from the first step where they are.
-            code = sine_code(position_cells, position_cells, dim, torch.device("cpu"))
-            self.position = nn.Parameter(code.T.reshape(1, dim, position_cells, position_cells).clone())
+            # Learning begins with a code instead of noise: tokens know from the first step where they are.
+            self.position = nn.Parameter(fourier_code(position_cells, dim)[None])
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed an image; right and bottom are padded with zeros to whole patches."""
