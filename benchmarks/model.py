@@ -11,13 +11,13 @@ either side in a process of its own. Both sides alternate in one process; median
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from peers import CLASSES, CONTEXT, QUERIES, hugging_face, hugging_face_loss, squares
@@ -127,8 +127,9 @@ def peak_memory(side: str, size: int) -> float:
 
 
 def resident() -> float:
-    """Return the largest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the largest resident memory of this program so far, in MB; `ru_maxrss` would begin with the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def print_memory_of(side: str, size: int) -> None:

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.constants import plain_sizes
 from oneformer_model.deformable import DeformableAttention, Points, reference_points
+from oneformer_model.dropout import Dropout
 from oneformer_model.norms import NORMS, ConvNorm
 from oneformer_model.pixel_features import PixelFeatures, decoded_levels
 from oneformer_model.position import sine_code
@@ -25,7 +26,7 @@ class DeformableEncoderLayer(nn.Module):
     def __init__(self, dim: int, *, attention: DeformableAttention, hidden: int, dropout: float) -> None:
         super().__init__()
         self.attention = attention
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(dim)
         self.feed_forward = FeedForwardLayer(dim, hidden, dropout=dropout)
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneformer_model.dropout import Dropout, dropout
+
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention; a batch of one in `key` or `value` serves all samples."""
@@ -36,14 +38,15 @@ class MultiHeadAttention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
         """Attend from (B, Q, D) to (B, K, D); `mask` (B, 1, Q, K) is True where a query may look."""
-        x = F.scaled_dot_product_attention(
-            self._heads(self.query(query), query),
-            self._heads(self.key(key), query),
-            self._heads(self.value(value), query),
-            attn_mask=mask,
-            is_causal=causal,
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        parts = (self._heads(self.query(query), query), self._heads(self.key(key), query))
+        values = self._heads(self.value(value), query)
+        rate = self.dropout if self.training else 0.0
+        if rate > 0 and query.device.type == "cpu" and mask is None and not causal:
+            # No fused kernel of the CPU drops; torch's general path takes twice the passes over (Q, K).
+            scores = (parts[0] * (values.shape[-1] ** -0.5)) @ parts[1].transpose(-2, -1)
+            x = dropout(scores.softmax(dim=-1), rate) @ values
+        else:
+            x = F.scaled_dot_product_attention(*parts, values, attn_mask=mask, is_causal=causal, dropout_p=rate)
         return cast(Tensor, self.output(x.transpose(1, 2).flatten(2)))
 
     def _heads(self, x: Tensor, query: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ class _ResidualLayer(nn.Module):
     def __init__(self, dim: int, *, dropout: float, pre_norm: bool) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.pre_norm = pre_norm
 
     def _enter(self, x: Tensor) -> Tensor:

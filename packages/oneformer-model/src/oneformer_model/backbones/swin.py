@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.backbones.windows import join_windows, relative_index, shift_mask, split_windows
 from oneformer_model.constants import plain_sizes
+from oneformer_model.dropout import Dropout
 from oneformer_model.position import fourier_code
 
 
@@ -52,7 +53,7 @@ class WindowAttention(nn.Module):
         self.relative_position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.projection = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.trunc_normal_(self.relative_position_bias, std=0.02)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
@@ -87,7 +88,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden)
         self.linear2 = nn.Linear(hidden, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform tokens (…, dim)."""
@@ -155,7 +156,7 @@ class PatchEmbedding(nn.Module):
         self.patch_size = patch_size
         self.projection = nn.Conv2d(3, dim, patch_size, stride=patch_size)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.position: nn.Parameter | None = None
         if position_cells is not None:
             # Learning begins with a code instead of noise: tokens know from the first step where they are.
