@@ -22,13 +22,9 @@ def dropout(x: Tensor, rate: float) -> Tensor:
     return x.masked_fill(levels < dropped, 0.0).mul_(_LEVELS / (_LEVELS - dropped))
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """`dropout` in training, nothing in inference."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements of `x`."""
-        return dropout(x, self.rate) if self.training and self.rate > 0 else x
+        return dropout(x, self.p) if self.training and self.p > 0 else x
