@@ -1,8 +1,9 @@
 """Where mask losses look."""
 
+import pytest
 import torch
 
-from oneformer_train.points import sample, uncertain_points, uniform_points
+from oneformer_train.points import sample, sample_features, uncertain_points, uniform_points
 
 
 def test_pixel_centres_give_the_pixels() -> None:
@@ -18,6 +19,15 @@ def test_sampling_commutes_with_the_mask_product() -> None:
     features, embeddings, points = torch.randn(2, 8, 9, 7), torch.randn(2, 5, 8), torch.rand(2, 33, 2)
     masks = torch.einsum("bqd,bdhw->bqhw", embeddings, features)
     torch.testing.assert_close(embeddings @ sample(features, points), sample(masks, points), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_features_are_sampled_like_masks(layout: torch.memory_format) -> None:
+    """Also where a point's neighbours lie outside the map and count as 0."""
+    torch.manual_seed(0)
+    features, points = torch.randn(2, 8, 9, 7).contiguous(memory_format=layout), torch.rand(2, 333, 2)
+    points[:, :4] = torch.tensor([[0.0, 0.0], [0.0, 0.999], [0.999, 0.0], [0.999, 0.999]])
+    torch.testing.assert_close(sample_features(features, points).transpose(1, 2), sample(features, points))
 
 
 def test_most_points_lie_where_the_mask_is_undecided() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from oneformer_model import TrainingPrediction
 from oneformer_train.matcher import CostWeights, match
-from oneformer_train.points import DrawPoints, sample, uncertain_points, uniform_points
+from oneformer_train.points import DrawPoints, sample, sample_features, uncertain_points, uniform_points
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,15 @@ class Criterion(nn.Module):
         heads = list(zip(prediction.class_logits, prediction.mask_embeddings, strict=True))
         if not self.deep_supervision:
             heads = heads[-1:]
+        classes = [class_logits.float() for class_logits, _ in heads]
+        embeddings = [mask_embeddings.float() for _, mask_embeddings in heads]
+        matches = [self._match(*head, features, targets, masks, draw) for head in zip(classes, embeddings, strict=True)]
         sums = {name: features.new_zeros(()) for name in ("class", "mask", "dice")}
-        for class_logits, mask_embeddings in heads:
-            logits, embeddings = class_logits.float(), mask_embeddings.float()
-            matches = self._match(logits, embeddings, features, targets, masks, draw)
-            sums["class"] = sums["class"] + self._class_loss(logits, labels, matches)
-            mask_loss, dice = self._mask_losses(embeddings, features, masks, matches, num_masks, draw)
+        for class_logits, logits, matched in zip(
+            classes, matched_logits(embeddings, features, matches), matches, strict=True
+        ):
+            sums["class"] = sums["class"] + self._class_loss(class_logits, labels, matched)
+            mask_loss, dice = self._mask_losses(logits, masks[matched.target], num_masks, draw)
             sums["mask"] = sums["mask"] + mask_loss
             sums["dice"] = sums["dice"] + dice
         factors = {"class": self.weights.classes, "mask": self.weights.mask, "dice": self.weights.dice}
@@ -135,7 +138,8 @@ class Criterion(nn.Module):
         """Match every image on its own points; sampling and the mask product commute, so features are sampled."""
         weights = CostWeights(self.weights.classes, self.weights.mask, self.weights.dice)
         points = draw(len(targets), self.points.num_points)  # (B, P, 2)
-        point_logits = mask_embeddings @ sample(features, points)  # (B, Q, D) @ (B, D, P) -> (B, Q, P)
+        sampled = sample_features(features, points)  # (B, P, D)
+        point_logits = mask_embeddings @ sampled.transpose(1, 2)  # (B, Q, P)
         images, queries, chosen, offset = [], [], [], 0
         for image, target in enumerate(targets):
             count = len(target.labels)
@@ -158,26 +162,10 @@ class Criterion(nn.Module):
         wanted[matches.image, matches.query] = labels[matches.target]
         return F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
 
-    def _mask_losses(
-        self,
-        mask_embeddings: Tensor,
-        features: Tensor,
-        masks: Tensor,
-        matches: Matches,
-        num_masks: Tensor,
-        draw: DrawPoints,
-    ) -> tuple[Tensor, Tensor]:
-        """Binary cross-entropy and dice of the matched queries, whose mask logits alone are computed."""
-        if not len(matches.query):
-            nothing = 0.0 * (mask_embeddings.sum() + features.sum())
-            return nothing, nothing
-        chosen = mask_embeddings[matches.image, matches.query]  # (M, D)
-        logits = torch.cat(
-            [
-                torch.einsum("md,dhw->mhw", chosen[matches.image == image], features[image])
-                for image in range(len(features))
-            ]
-        )  # (M, h, w), in the order of `matches`, which goes image by image
+    def _mask_losses(self, logits: Tensor, masks: Tensor, num_masks: Tensor, draw: DrawPoints) -> tuple[Tensor, Tensor]:
+        """Binary cross-entropy and dice of matched queries: logits (M, h, w) against masks (M, H, W)."""
+        if not len(logits):
+            return logits.sum(), logits.sum()
         with torch.no_grad():
             points = uncertain_points(
                 logits,
@@ -186,10 +174,31 @@ class Criterion(nn.Module):
                 importance_ratio=self.points.importance_ratio,
                 draw=draw,
             )
-            truth = sample(masks[matches.target].unsqueeze(1), points).squeeze(1)  # (M, P)
+            truth = sample(masks.unsqueeze(1), points).squeeze(1)  # (M, P)
         point_logits = sample(logits.unsqueeze(1), points).squeeze(1)  # (M, P)
         cross_entropy = F.binary_cross_entropy_with_logits(point_logits, truth, reduction="none").mean(1).sum()
         return cross_entropy / num_masks, dice_loss(point_logits, truth).sum() / num_masks
+
+
+def matched_logits(embeddings: Sequence[Tensor], features: Tensor, matches: Sequence[Matches]) -> list[Tensor]:
+    """Return per head the mask logits of its matched queries, (M, h, w), in the order of its matches.
+
+    All heads of an image share one product, so the features' gradient, the largest of all, is made once and not once
+    a head.
+
+    Args:
+        embeddings: Of the masks, (B, Q, D) per head.
+        features: (B, D, h, w).
+        matches: Per head, image by image.
+    """
+    by_image = []
+    for image, planes in enumerate(features.unbind()):
+        chosen = [
+            rows[image, match.query[match.image == image]] for rows, match in zip(embeddings, matches, strict=True)
+        ]
+        product = torch.einsum("md,dhw->mhw", torch.cat(chosen), planes)
+        by_image.append(product.split([len(rows) for rows in chosen]))
+    return [torch.cat(parts) for parts in zip(*by_image, strict=True)]
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
