@@ -15,23 +15,44 @@ TURNED = "dataset.label_map=$data/label_map_turned.json"
 OUTSIDE = ("dataset.val.annotations=$data/val_outside.json", "dataset.val.images=$data/images/train")
 
 SPLITS = (
-    # Without its folder of PNG maps a file does not tell its format; the format that is set asks for the folder.
+    # Without its folder of PNG maps a file is read as COCO instance; the format that is set asks for the folder.
     Row("dataset.train.type", "coco_panoptic", opened("train"), base=("dataset.train.panoptic=null",)),
     Row("dataset.train.images", "$data/images/train_mirrored", batches),
     Row("dataset.train.annotations", "$data/train_fewer.json", batches),
     Row("dataset.train.panoptic", "$data/panoptic/train_mirrored", batches),
+    Row(
+        "dataset.train.names",
+        "[one, two]",
+        batches,
+        base=("dataset.train.annotations=[$data/train_fewer.json, $data/train_fewer.json]",),
+    ),
     Row("dataset.train.batch_size", "1", batches),
     Row("dataset.train.num_workers", "1", loaders),
     Row("dataset.val.type", "coco_panoptic", opened("val"), base=("dataset.val.panoptic=null",)),
     Row("dataset.val.images", "$data/images/val_mirrored", training),
     Row("dataset.val.annotations", "$data/val_fewer.json", training),
     Row("dataset.val.panoptic", "$data/panoptic/train", evaluation, refusal="does not exist"),
+    Row(
+        "dataset.val.names",
+        "[one, two]",
+        evaluation,
+        base=("dataset.val.annotations=[$data/val_fewer.json, $data/val_fewer.json]",),
+    ),
     Row("dataset.val.batch_size", "2", training),
     Row("dataset.val.num_workers", "1", loaders),
     Row("dataset.test.type", "coco_panoptic", opened("test"), base=(*TEST, "dataset.test.panoptic=null")),
     Row("dataset.test.images", "$data/images/val_mirrored", evaluation, base=TEST),
     Row("dataset.test.annotations", "$data/val_fewer.json", evaluation, base=TEST),
     Row("dataset.test.panoptic", "$data/panoptic/train", evaluation, base=TEST, refusal="does not exist"),
+    Row(
+        "dataset.test.names",
+        "[one, two]",
+        evaluation,
+        base=(
+            *TEST,
+            "dataset.test.annotations=[$data/val_fewer.json, $data/val_fewer.json]",
+        ),
+    ),
     Row("dataset.test.batch_size", "2", evaluation, base=TEST),
     Row("dataset.test.num_workers", "1", evaluation, base=TEST),
 )

@@ -21,7 +21,6 @@ SETTINGS = {
     f"{ENGINE}.opt_batch_size": ("2", f"{ENGINE}.max_batch_size=2"),
     "quantize.layers": ("[{module_name: head}]",),
     "quantize.device": ("cpu",),
-    **{f"dataset.{split}.names": ("$data/label_map.json",) for split in ("train", "val", "test")},
 }
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.coco_panoptic import CocoPanoptic, open_panoptic
+from oneformer_data.coco_panoptic import Record, open_panoptic
 from oneformer_data.id_png import write_ids
+from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
 from oneformer_spec.labels import Labels
 
@@ -53,7 +54,7 @@ class PanopticFolder:
     def save(self) -> None:
         self.json.write_text(json.dumps(self.document))
 
-    def open(self) -> CocoPanoptic:
+    def open(self) -> Samples[Record]:
         self.save()
         return open_panoptic(self.source, Labels.parse(CATEGORIES, source="labels"))
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oneformer_data import evaluate
-from oneformer_data.evaluation import batches, evaluate_samples, read_ahead
+from oneformer_data.evaluation import batches, evaluate_parts, read_ahead
 from oneformer_spec import model_file
 from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
@@ -102,6 +103,45 @@ def test_one_task_can_be_scored_alone(spec, calls, task, keys):
     assert len(calls) == 1
 
 
+def test_data_sets_of_a_list_are_scored_one_by_one_and_together(spec, easy, capsys):
+    """The second data set has instances alone; what it says wrong counts in its own numbers and in the pooled ones."""
+    path = easy.root / "instances.json"
+    rows = [{"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[16, 12, 26, 12, 26, 22, 16, 22]]}]
+    images = [{"id": 1, "file_name": "11.png", "height": 24, "width": 32}]
+    path.write_text(json.dumps({"images": images, "annotations": rows}))
+    split = replace(
+        spec.dataset.test,
+        annotations=(f"{easy.json}", f"{path}"),
+        panoptic=(f"{easy.root}/panoptic", None),
+        names=("city", "field"),
+    )
+    evaluate.run(replace(spec, dataset=replace(spec.dataset, test=split)))
+    found = metrics(spec)
+    assert found["data"]["images"] == 2
+    assert found["data_sets"].keys() == {"city", "field"}
+    assert found["data_sets"]["city"]["PQ"]["all"]["pq"] == 1.0
+    assert found["data_sets"]["field"].keys() == {"AP"}
+    assert found["data_sets"]["city"]["AP"]["AP"] == pytest.approx(1.0)
+    assert found["data_sets"]["field"]["AP"]["AP"] < 1
+    assert found["data_sets"]["field"]["AP"]["AP"] < found["AP"]["AP"] < 1
+    assert found["PQ"]["all"]["pq"] == found["mIoU"] == 1.0
+    assert "city\npanoptic" in capsys.readouterr().out
+
+
+def test_tasks_without_ground_truth_are_not_scored(spec, easy, capsys):
+    split = replace(spec.dataset.test, panoptic=None, annotations=f"{easy.root}/masks.jsonl", images=None)
+    Image.fromarray(np.full((24, 32), 7, dtype=np.uint8)).save(easy.root / "masks.png")
+    (easy.root / "masks.jsonl").write_text('{"img": "images/11.png", "segm": "masks.png"}')
+    semantic = replace(spec, dataset=replace(spec.dataset, test=split))
+    evaluate.run(semantic)
+    assert metrics(spec).keys() & {"mIoU", "AP", "PQ"} == {"mIoU"}
+    assert "note: panoptic is not scored: the data has no ground truth for it\n" in capsys.readouterr().err
+    with pytest.raises(
+        SpecError, match=r"^evaluate\.task: the data has no ground truth for instance; it needs coco_pan"
+    ):
+        evaluate.run(replace(semantic, evaluate=replace(spec.evaluate, task="instance")))
+
+
 def test_classes_can_be_left_out(spec, capsys):
     evaluate.run(replace(spec, evaluate=replace(spec.evaluate, iou_per_class=False)))
     found = metrics(spec)
@@ -185,10 +225,10 @@ def test_pictures_of_one_size_go_together(folder, labels, segmenter, calls):
     samples = folder.open()
     groups = [[sample.image_id for sample in group] for group in batches(samples, 3)]
     assert groups == [[11, 12, 14], [13]]
-    one_by_one = evaluate_samples(samples, lambda images, task: segmenter.predict(images, task), TASKS, labels)
+    one_by_one = evaluate_parts({"all": samples}, lambda images, task: segmenter.predict(images, task), TASKS, labels)
     done = []
-    together = evaluate_samples(
-        samples,
+    together = evaluate_parts(
+        {"all": samples},
         lambda images, task: segmenter.predict(images, task),
         TASKS,
         labels,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from oneformer_data.loading import Concatenation, open_split, read_label_map, read_labels
-from oneformer_data.sources import is_set
+from oneformer_data.sources import is_set, sources
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.schema import DatasetSection, Spec, Split
 
@@ -26,9 +26,11 @@ def test_a_split_is_opened_by_the_reader_of_its_type(folder, labels):
 def test_lists_of_paths_become_one_data_set(folder, labels):
     samples = open_split(dataset(folder, annotations=(f"{folder.json}",) * 3), "val", labels)
     assert isinstance(samples, Concatenation)
-    assert [sample.name for sample in samples] == [f"{part}/{name}.png" for part in range(3) for name in (11, 12)]
-    assert samples[-1].name == "2/12.png"
-    assert [sample.name for sample in samples[1:3]] == ["0/12.png", "1/11.png"]
+    assert [sample.name for sample in samples] == [
+        f"{part}_panoptic/{name}.png" for part in range(3) for name in (11, 12)
+    ]
+    assert samples[-1].name == "2_panoptic/12.png"
+    assert [sample.name for sample in samples[1:3]] == ["0_panoptic/12.png", "1_panoptic/11.png"]
     with pytest.raises(IndexError):
         samples[6]
 
@@ -39,17 +41,23 @@ def test_lists_of_paths_become_one_data_set(folder, labels):
         ({"annotations": None}, "dataset.val.annotations: is not set"),
         ({"images": None}, "dataset.val.images: is not set; {json} needs it"),
         (
-            {"panoptic": None},
-            "dataset.val.type: cannot be told from {json}; for COCO panoptic data set dataset.val.panoptic",
+            {"annotations": "labels.txt", "panoptic": None},
+            "dataset.val.type: cannot be told from labels.txt: .jsonl is semantic_jsonl, .json is coco_panoptic with "
+            "dataset.val.panoptic and coco_instance without",
         ),
-        ({"type": "magic"}, "dataset.val.type: 'magic' has no reader here; installed: coco_panoptic"),
+        (
+            {"type": "magic"},
+            "dataset.val.type: 'magic' has no reader here; installed: coco_instance, coco_panoptic, semantic_jsonl",
+        ),
         (
             {"annotations": ("a", "b", "c"), "panoptic": ("d", "e")},
             "dataset.val.panoptic: has 2 entries where another list has 3",
         ),
     ],
 )
-def test_a_split_that_cannot_be_opened_is_a_mistake_of_the_spec(folder, labels, fields, problem):
+def test_a_split_that_cannot_be_opened_is_a_mistake_of_the_spec(folder, labels, monkeypatch, fields, problem):
+    monkeypatch.chdir(folder.root)
+    (folder.root / "labels.txt").touch()
     with pytest.raises(SpecError) as raised:
         open_split(dataset(folder, **fields), "val", labels)
     assert str(raised.value) == problem.format(json=folder.json)
@@ -89,6 +97,49 @@ def test_the_number_of_classes_must_be_that_of_the_label_map(tmp_path):
         read_labels(replace(Spec(), dataset=label_map(tmp_path, ROWS)))
 
 
-def test_a_label_map_is_needed():
-    with pytest.raises(SpecError, match=r"^dataset\.label_map: is not set$"):
+def test_annotations_can_bring_the_classes(folder, labels):
+    folder.document["categories"] = labels.rows()
+    folder.save()
+    assert read_label_map(dataset(folder)).names == ("square", "ground")
+    folder.document["categories"] = [{"id": 1, "name": "cell", "supercategory": "thing"}]
+    folder.save()
+    assert read_label_map(dataset(folder))[0].isthing
+
+
+def test_something_must_name_the_classes(folder):
+    with pytest.raises(SpecError, match=r"^dataset\.label_map: is not set, and no annotations that could name the cl"):
         read_label_map(DatasetSection())
+    folder.document.pop("categories", None)
+    folder.save()
+    with pytest.raises(SpecError, match=r"^dataset\.label_map: is not set, and .*panoptic\.json has no categories"):
+        read_label_map(dataset(folder))
+
+
+@pytest.mark.parametrize(
+    ("category", "problem"),
+    [
+        ({"id": 3, "name": "cube"}, "category 3 is 'cube' here and 'square' in the label map"),
+        ({"id": 4, "name": "square"}, "category 'square' has the id 4 here and 3 in the label map"),
+    ],
+)
+def test_label_map_and_categories_must_agree(folder, labels, category, problem):
+    folder.document["categories"] = [category]
+    folder.save()
+    with pytest.raises(DataError) as raised:
+        open_split(dataset(folder), "val", labels)
+    assert str(raised.value) == f"{folder.json}: {problem}"
+
+
+def test_data_sets_of_a_list_have_names(folder):
+    two = (f"{folder.json}", f"{folder.root}/other.json")
+    assert [source.name for source in sources(dataset(folder, annotations=two), "val")] == ["panoptic", "other"]
+    same = (f"{folder.json}", f"{folder.json}")
+    assert [source.name for source in sources(dataset(folder, annotations=same), "val")] == ["0_panoptic", "1_panoptic"]
+    named = dataset(folder, annotations=two, names=("city", "field"))
+    assert [source.name for source in sources(named, "val")] == ["city", "field"]
+    for names, problem in (
+        ("city", "has 1 entries for 2 data sets"),
+        (("a", "a"), "two data sets have one name: a, a"),
+    ):
+        with pytest.raises(SpecError, match=rf"^dataset\.val\.names: {problem}$"):
+            sources(dataset(folder, annotations=two, names=names), "val")

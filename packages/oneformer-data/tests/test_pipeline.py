@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from oneformer_data.loading import Concatenation
 from oneformer_data.pipeline import Format, TrainingPipeline, from_spec
 from oneformer_data.tokenizer import tokenize
+from oneformer_spec.errors import SpecError
 from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
 from oneformer_spec.tasks import TASKS, Task, task_row
 
@@ -61,6 +64,27 @@ def test_tasks_are_drawn_with_their_probabilities(folder, labels):
         assert drawn.count(task) / 600 == pytest.approx(wanted[task], abs=0.06)
 
 
+class Only(list):
+    """Samples of a data set that allows some tasks alone."""
+
+    def __init__(self, samples, *tasks):
+        super().__init__(samples)
+        self.tasks = tasks
+
+
+def test_a_task_without_targets_is_never_drawn(folder, labels):
+    samples = Concatenation({"a": Only(folder.open(), Task.INSTANCE), "b": folder.open()})
+    examples = TrainingPipeline(
+        samples,
+        labels,
+        augment=(),
+        task_probabilities=dict.fromkeys(TASKS, 1 / 3),
+        format=Format(MEAN, STD, None, num_texts=6, text_length=77, task_length=77),
+    )
+    assert {examples.example(1, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
+    assert {examples.example(2, np.random.default_rng(seed)).task for seed in range(20)} == set(TASKS)
+
+
 def test_a_task_of_probability_zero_is_never_drawn_and_the_rest_is_renormalised(folder, labels):
     examples = pipeline(folder, labels, tasks={Task.SEMANTIC: 0.0, Task.INSTANCE: 0.2})
     assert {examples.example(0, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
@@ -99,3 +123,48 @@ def test_an_example_depends_on_index_and_generator_only(spec, resize):
             assert np.array_equal(getattr(one, field), getattr(other, field))
         shapes.add(one.image.shape)
     assert len(shapes) > 1
+
+
+@pytest.fixture
+def instances(spec, folder) -> Spec:
+    """The spec with COCO instance data in place of panoptic data."""
+    path = folder.root / "instances.json"
+    row = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    images = [{"id": 1, "file_name": "11.png", "height": 24, "width": 32}]
+    path.write_text(json.dumps({"images": images, "annotations": [row]}))
+    split = replace(spec.dataset.train, annotations=f"{path}", panoptic=None)
+    return replace(spec, dataset=replace(spec.dataset, train=split))
+
+
+def test_probabilities_that_nobody_set_follow_the_data(instances):
+    examples = from_spec(instances)
+    assert {examples.example(0, np.random.default_rng(seed)).task for seed in range(10)} == {Task.INSTANCE}
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "problem"),
+    [
+        (
+            {"semantic": 0.0, "instance": 0.5, "panoptic": 0.5},
+            "panoptic has the probability 0.5, but dataset.train.annotations has no targets for it; it needs "
+            "coco_panoptic annotations",
+        ),
+        ({"semantic": 1.0}, "semantic has the probability 1.0, but"),
+    ],
+)
+def test_a_task_that_the_data_cannot_give_is_a_mistake_of_the_spec(instances, probabilities, problem):
+    dataset = replace(instances.dataset, task_prob_train=probabilities)
+    with pytest.raises(SpecError) as raised:
+        from_spec(replace(instances, dataset=dataset, written=frozenset({"dataset.task_prob_train"})))
+    assert str(raised.value).startswith(f"dataset.task_prob_train: {problem}")
+
+
+def test_every_data_set_needs_a_task_that_is_drawn(instances, folder):
+    split = replace(
+        instances.dataset.train,
+        annotations=(f"{folder.root}/instances.json", f"{folder.json}"),
+        panoptic=(None, f"{folder.root}/panoptic"),
+    )
+    dataset = replace(instances.dataset, train=split, task_prob_train={"panoptic": 1.0})
+    with pytest.raises(SpecError, match=r"^dataset\.task_prob_train: instances has targets for instance only, whose"):
+        from_spec(replace(instances, dataset=dataset))

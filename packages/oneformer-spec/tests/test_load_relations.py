@@ -146,7 +146,6 @@ class TestTasks:
                 "train",
                 [
                     "dataset.train.annotations: is not set; train needs it",
-                    "dataset.label_map: is not set; train needs it",
                 ],
             ),
             (

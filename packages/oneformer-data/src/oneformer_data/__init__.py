@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oneformer_data.evaluation import Evaluation, evaluate_samples
+    from oneformer_data.evaluation import Evaluation, evaluate_parts
     from oneformer_data.loading import open_split, read_labels
     from oneformer_data.pipeline import Example, TrainingPipeline
     from oneformer_data.sample import Sample, SegmentInfo
@@ -20,7 +20,7 @@ _HOMES = {
     "SegmentInfo": "sample",
     "Targets": "targets",
     "TrainingPipeline": "pipeline",
-    "evaluate_samples": "evaluation",
+    "evaluate_parts": "evaluation",
     "open_split": "loading",
     "read_labels": "loading",
     "tokenize": "tokenizer",
@@ -33,7 +33,7 @@ __all__ = [
     "SegmentInfo",
     "Targets",
     "TrainingPipeline",
-    "evaluate_samples",
+    "evaluate_parts",
     "open_split",
     "read_labels",
     "tokenize",

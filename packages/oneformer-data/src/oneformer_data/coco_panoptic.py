@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from functools import partial
+from typing import Any
 
+from oneformer_data.categories import category_problems
 from oneformer_data.documents import listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_ids
 from oneformer_data.panoptic_check import json_problems, pixel_problems, size_problems
 from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError
 from oneformer_spec.images import read_image
@@ -34,40 +37,7 @@ class Record:
     segments: tuple[SegmentInfo, ...]
 
 
-class CocoPanoptic(Sequence[Sample]):
-    """The samples of one COCO panoptic data set in the order of its annotations; `source` names them in errors."""
-
-    def __init__(self, records: Sequence[Record], *, source: str, images: Folder, panoptic: Folder) -> None:
-        self._records = records
-        self._source = source
-        self._images = images
-        self._panoptic = panoptic
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> CocoPanoptic: ...
-    def __getitem__(self, index: int | slice) -> Sample | CocoPanoptic:
-        if isinstance(index, slice):
-            records = self._records[index]
-            return CocoPanoptic(records, source=self._source, images=self._images, panoptic=self._panoptic)
-        record = self._records[index]
-        item = f"(image {record.image_id} of {self._source})"
-        png = self._panoptic.path(record.panoptic)
-        try:
-            image, ids = read_image(self._images.path(record.image)), read_ids(png)
-        except DataError as error:
-            raise DataError(f"{error} {item}") from error
-        entries = {segment.id for segment in record.segments}
-        for problem in (*size_problems(ids, image.shape[:2]), *pixel_problems(ids, entries)):
-            raise DataError(f"{png}: {problem} {item}")
-        return Sample(record.image, record.image_id, image, ids[None], record.segments)
-
-
-def open_panoptic(source: Source, labels: Labels) -> CocoPanoptic:
+def open_panoptic(source: Source, labels: Labels) -> Samples[Record]:
     """Open a data set of type `coco_panoptic`.
 
     Raises:
@@ -80,7 +50,25 @@ def open_panoptic(source: Source, labels: Labels) -> CocoPanoptic:
     for record in records:
         for problem in file_problems(record, images=images, panoptic=panoptic):
             raise DataError(f"{problem} (image {record.image_id} of {source.annotations})")
-    return CocoPanoptic(records, source=source.annotations, images=images, panoptic=panoptic)
+    return Samples(records, partial(load, source=source.annotations, images=images, panoptic=panoptic))
+
+
+def load(record: Record, *, source: str, images: Folder, panoptic: Folder) -> Sample:
+    """Decode the picture and the ids of a record; `source` names it in errors.
+
+    Raises:
+        DataError: A file is damaged, or the PNG disagrees with the picture or with the JSON.
+    """
+    item = f"(image {record.image_id} of {source})"
+    png = panoptic.path(record.panoptic)
+    try:
+        image, ids = read_image(images.path(record.image)), read_ids(png)
+    except DataError as error:
+        raise DataError(f"{error} {item}") from error
+    entries = {segment.id for segment in record.segments}
+    for problem in (*size_problems(ids, image.shape[:2]), *pixel_problems(ids, entries)):
+        raise DataError(f"{png}: {problem} {item}")
+    return Sample(record.image, record.image_id, image, ids[None], record.segments)
 
 
 def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
@@ -91,7 +79,7 @@ def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
     """
     document = read_json(path)
     images, annotations = listed(document, "images", path), listed(document, "annotations", path)
-    for problem in json_problems(images, annotations, labels):
+    for problem in (*category_problems(document, labels), *json_problems(images, annotations, labels)):
         raise DataError(f"{path}: {problem}")
     if not annotations:
         raise DataError(f"{path}: has no annotations")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from oneformer_data.evaluation import Predict, evaluate_samples
-from oneformer_data.loading import open_split, read_label_map
+from oneformer_data.evaluation import DATA_SETS, Predict, evaluate_parts
+from oneformer_data.loading import open_parts, read_label_map
 from oneformer_data.report import table, without_classes
+from oneformer_data.sample import Sample
+from oneformer_data.samples import ANNOTATIONS, allowed_tasks
 from oneformer_data.sources import is_set
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.entry import note
-from oneformer_spec.errors import DataError
+from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.model_file import input_rule, model_path, open_model
@@ -37,12 +39,13 @@ def run(spec: Spec) -> None:
     labels = segmenter.manifest.labels
     if spec.dataset.label_map:
         check_labels(labels, read_label_map(spec.dataset), path, spec.dataset.label_map)
-    samples = open_split(spec.dataset, split, labels)
+    parts = open_parts(spec.dataset, split, labels)
+    wanted = tasks(spec, parts)
     with RunFolder.open(spec, "evaluate") as folder:
-        metrics = evaluate_samples(
-            samples,
+        metrics = evaluate_parts(
+            parts,
             predictor(segmenter, input_rule(segmenter, spec, spec.evaluate)),
-            tasks(spec),
+            wanted,
             labels,
             batch_size=batch_size(spec, split),
             num_workers=getattr(spec.dataset, split).num_workers,
@@ -50,8 +53,10 @@ def run(spec: Spec) -> None:
         )
         if not spec.evaluate.iou_per_class:
             metrics = without_classes(metrics)
-        document = {**metrics, "data": {"images": len(samples), "checkpoint": path}}
+        document = {**metrics, "data": {"images": sum(map(len, parts.values())), "checkpoint": path}}
         write_atomically(folder.path / "metrics.json", f"{json.dumps(document, indent=1)}\n".encode())
+        for name, scores in metrics.get(DATA_SETS, {}).items():
+            print(f"{name}\n{table(scores, labels, classes=False)}\n")
         print(table(metrics, labels))
         print(f"\n{folder.path / 'metrics.json'}")
 
@@ -64,9 +69,23 @@ def split_name(dataset: DatasetSection) -> str:
     return "val"
 
 
-def tasks(spec: Spec) -> Sequence[Task]:
-    """Return the tasks to score, in the order of the table."""
-    return TASKS if spec.evaluate.task == "all" else (Task(spec.evaluate.task),)
+def tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> Sequence[Task]:
+    """Return the tasks to score, in the order of the table: of "all", those that the data has ground truth for.
+
+    Raises:
+        SpecError: The data has none for the task that the spec names.
+    """
+    have = {task for samples in parts.values() for task in allowed_tasks(samples)}
+    wanted = TASKS if spec.evaluate.task == "all" else (Task(spec.evaluate.task),)
+    scored = tuple(task for task in wanted if task in have)
+    if not scored:
+        raise SpecError(
+            f"evaluate.task: the data has no ground truth for {wanted[0]}; it needs {ANNOTATIONS[wanted[0]]}"
+        )
+    for task in wanted:
+        if task not in have:
+            note(f"{task} is not scored: the data has no ground truth for it")
+    return scored
 
 
 def batch_size(spec: Spec, split: str) -> int:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from numpy import uint8
 from numpy.typing import NDArray
 
 from oneformer_data.sample import Sample
+from oneformer_data.samples import allowed_tasks
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.results import Segmentation
 from oneformer_spec.tasks import Task
+
+DATA_SETS = "data_sets"
+"""Where the scores of each data set stand when there are several."""
 
 Predict = Callable[[Sequence[NDArray[uint8]], Task], Sequence[Segmentation]]
 """Pictures (H, W, 3) and a task in; one segmentation per picture at its own size out, instances with all scores."""
@@ -48,17 +53,17 @@ class Evaluation:
                 evaluator.update(sample, segmentation)
 
     def merge(self, other: Evaluation) -> None:
-        """Add the images of another shard."""
-        for task, evaluator in self.evaluators.items():
-            evaluator.merge(other.evaluators[task])
+        """Add the images of another shard, which may lack tasks."""
+        for task, evaluator in other.evaluators.items():
+            self.evaluators[task].merge(evaluator)
 
     def compute(self) -> dict[str, Any]:
         """Return the numbers of all tasks in one dictionary."""
         return {name: value for evaluator in self.evaluators.values() for name, value in evaluator.compute().items()}
 
 
-def evaluate_samples(
-    samples: Sequence[Sample],
+def evaluate_parts(
+    parts: Mapping[str, Sequence[Sample]],
     predict: Predict,
     tasks: Sequence[Task],
     labels: Labels,
@@ -67,18 +72,27 @@ def evaluate_samples(
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Score a model on labelled images.
+    """Score a model on labelled images: the numbers of all of them, and of each data set where there are several.
 
-    `num_workers` threads read ahead of the model; `progress` is told the images done and the images in all.
+    A data set is scored in the tasks that it has ground truth for. `num_workers` threads read ahead of the model;
+    `progress` is told the images done and the images in all.
     """
-    evaluation = Evaluation(tasks, labels)
-    done = 0
-    for batch in batches(samples, batch_size, num_workers):
-        evaluation.update(batch, predict)
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(samples))
-    return evaluation.compute()
+    pooled, alone = Evaluation(tasks, labels), {}
+    total, done = sum(map(len, parts.values())), 0
+    for name, samples in parts.items():
+        evaluation = Evaluation([task for task in tasks if task in allowed_tasks(samples)], labels)
+        for batch in batches(samples, batch_size, num_workers):
+            # As in joined data sets: the names of two of them may be the same.
+            evaluation.update([replace(sample, name=f"{name}/{sample.name}") for sample in batch], predict)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+        pooled.merge(evaluation)
+        alone[name] = evaluation
+    scores = pooled.compute()
+    if len(parts) > 1:
+        scores[DATA_SETS] = {name: evaluation.compute() for name, evaluation in alone.items()}
+    return scores
 
 
 def batches(samples: Sequence[Sample], batch_size: int, num_workers: int = 0) -> Iterator[list[Sample]]:

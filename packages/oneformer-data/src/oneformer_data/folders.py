@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from oneformer_spec.errors import DataError
+
 
 class Folder:
     """A root folder that annotations name files below; folders are listed once, so a check costs no stat per file."""
@@ -31,6 +33,17 @@ class Folder:
         if listing[path.name] and not self._contains(path):
             return f"{path}: links out of {self.root}; dataset.allow_outside_root=true permits that"
         return None
+
+    def allowed(self, name: str) -> Path:
+        """Return where a named file lies.
+
+        Raises:
+            DataError: It may not be opened, or is not there.
+        """
+        problem = self.problem(name)
+        if problem is not None:
+            raise DataError(problem)
+        return self.path(name)
 
     @staticmethod
     def _leaves(name: str) -> bool:

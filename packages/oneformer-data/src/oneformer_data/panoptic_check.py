@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from oneformer_data.counts import value_counts
 from oneformer_data.documents import is_integer
 from oneformer_data.id_png import MAX_ID
+from oneformer_data.image_list import has_key, image_problems, is_name, size_problem
 from oneformer_spec.labels import Labels
 
 
@@ -21,32 +22,17 @@ def json_problems(images: Sequence[Any], annotations: Sequence[Any], labels: Lab
     """Yield what the two lists of the JSON get wrong alone and together."""
     yield from image_problems(images)
     yield from annotation_problems(annotations, labels)
-    listed = {row["id"] for row in images if _has_key(row, "id")}
+    listed = {row["id"] for row in images if has_key(row, "id")}
     for row in annotations:
-        if _has_key(row, "image_id") and row["image_id"] not in listed:
+        if has_key(row, "image_id") and row["image_id"] not in listed:
             yield f"image {row['image_id']}: is annotated but not listed under 'images'"
-
-
-def image_problems(rows: Sequence[Any]) -> Iterator[str]:
-    """Yield the problems of the list `images`."""
-    seen: dict[str, set[object]] = {"id": set(), "file_name": set()}
-    for number, row in enumerate(rows):
-        if not _has_key(row, "id"):
-            yield f"images[{number}]: has no id"
-        elif not _is_name(row.get("file_name")):
-            yield f"image {row['id']}: has no file_name"
-        else:
-            for field, values in seen.items():
-                if row[field] in values:
-                    yield f"image {row['id']}: two images have the {field} {row[field]!r}"
-                values.add(row[field])
 
 
 def annotation_problems(rows: Sequence[Any], labels: Labels) -> Iterator[str]:
     """Yield the problems of the list `annotations`, the image list aside."""
     seen: set[object] = set()
     for number, row in enumerate(rows):
-        if not _has_key(row, "image_id"):
+        if not has_key(row, "image_id"):
             yield f"annotations[{number}]: has no image_id"
             continue
         where = f"image {row['image_id']}"
@@ -55,7 +41,7 @@ def annotation_problems(rows: Sequence[Any], labels: Labels) -> Iterator[str]:
         seen.add(row["image_id"])
         if "id" in row and not (is_integer(row["id"]) and row["id"] > 0):
             yield f"{where}: annotation id {row['id']!r}: an id must be an integer greater than 0"
-        if not _is_name(row.get("file_name")):
+        if not is_name(row.get("file_name")):
             yield f"{where}: the annotation has no file_name of a PNG"
         if isinstance(row.get("segments_info"), list):
             yield from (f"{where}: {problem}" for problem in segment_problems(row["segments_info"], labels))
@@ -83,9 +69,9 @@ def segment_problems(rows: Sequence[Any], labels: Labels) -> Iterator[str]:
 
 def size_problems(ids: NDArray[np.int32], image_size: tuple[int, int]) -> Iterator[str]:
     """Yield whether an id map (H, W) has another size than its picture."""
-    if ids.shape != image_size:
-        turned = " in the orientation that its EXIF data asks for" if ids.shape == image_size[::-1] else ""
-        yield f"is {_measures(ids.shape)} but the image is {_measures(image_size)}{turned}"
+    problem = size_problem(ids.shape, image_size)
+    if problem is not None:
+        yield problem
 
 
 def pixel_problems(ids: NDArray[np.int32], entries: Collection[int]) -> Iterator[str]:
@@ -95,16 +81,3 @@ def pixel_problems(ids: NDArray[np.int32], entries: Collection[int]) -> Iterator
         yield f"id {number} ({pixels[number]} pixels) has no entry in segments_info"
     for number in sorted(entries - pixels.keys()):
         yield f"segment {number} of segments_info has no pixels"
-
-
-def _measures(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]}"
-
-
-def _has_key(row: object, field: str) -> bool:
-    value = row.get(field) if isinstance(row, Mapping) else None
-    return is_integer(value) or _is_name(value)
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from oneformer_data.categories import category_problems
 from oneformer_data.documents import is_integer, listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_ids
@@ -31,6 +32,7 @@ def problems(source: Source, labels: Labels) -> Iterator[str]:
     except DataError as error:
         yield str(error)
         return
+    yield from (f"{path}: {problem}" for problem in category_problems(document, labels))
     yield from (f"{path}: {problem}" for problem in json_problems(pictures, annotations, labels))
     if not annotations:
         yield f"{path}: has no annotations"
@@ -51,12 +53,12 @@ def _file_problems(name: object, images: Folder, row: Mapping[str, Any], panopti
     size, ids = None, None
     try:
         if isinstance(name, str) and name:
-            size = read_image(_allowed(images, name)).shape[:2]
+            size = read_image(images.allowed(name)).shape[:2]
     except DataError as error:
         yield str(error)
     try:
         if isinstance(row.get("file_name"), str) and row["file_name"]:
-            ids = read_ids(_allowed(panoptic, row["file_name"]))
+            ids = read_ids(panoptic.allowed(row["file_name"]))
     except DataError as error:
         yield str(error)
     if ids is None:
@@ -66,13 +68,6 @@ def _file_problems(name: object, images: Folder, row: Mapping[str, Any], panopti
         yield from (f"{png}: {problem}" for problem in size_problems(ids, size))
     if isinstance(row.get("segments_info"), list):
         yield from (f"{png}: {problem}" for problem in pixel_problems(ids, _entries(row["segments_info"])))
-
-
-def _allowed(folder: Folder, name: str) -> str:
-    problem = folder.problem(name)
-    if problem is not None:
-        raise DataError(problem)
-    return str(folder.path(name))
 
 
 def _entries(rows: Sequence[Any]) -> set[int]:

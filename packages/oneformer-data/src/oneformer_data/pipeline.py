@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data import transforms
-from oneformer_data.loading import open_split, read_labels
+from oneformer_data.loading import joined, open_parts, read_labels
 from oneformer_data.prompts import texts
 from oneformer_data.sample import Sample
+from oneformer_data.samples import ANNOTATIONS, allowed_tasks, tasks_at
 from oneformer_data.targets import targets
 from oneformer_data.tokenizer import tokenize
 from oneformer_data.transforms import Transform
+from oneformer_spec.errors import SpecError
 from oneformer_spec.frame import Size, normalise
 from oneformer_spec.labels import Labels
 from oneformer_spec.schema import DatasetSection, Spec
@@ -68,9 +70,7 @@ class TrainingPipeline:
         self._samples = samples
         self._labels = labels
         self._augment = tuple(augment)
-        self._tasks = tuple(task for task in TASKS if task_probabilities.get(task, 0) > 0)
-        weights = np.array([task_probabilities[task] for task in self._tasks])
-        self._probabilities = weights / weights.sum()
+        self._probabilities = task_probabilities
         self._format = format
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class TrainingPipeline:
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """Return one example; the same index and generator state give the same one."""
-        task = self._tasks[rng.choice(len(self._tasks), p=self._probabilities)]
+        task = draw_task(self._probabilities, tasks_at(self._samples, index), rng)
         sample = self._samples[index]
         for step in self._augment:
             sample = step(sample, rng)
@@ -107,8 +107,10 @@ def from_spec(spec: Spec) -> TrainingPipeline:
     dataset, head = spec.dataset, spec.model.one_former
     labels = read_labels(spec)
     crop = _crop_size(dataset)
+    parts = open_parts(dataset, "train", labels)
+    _check_tasks(spec, parts)
     return TrainingPipeline(
-        open_split(dataset, "train", labels),
+        joined(parts),
         labels,
         augment=augmentations(dataset),
         task_probabilities={Task(name): value for name, value in dataset.task_prob_train.items()},
@@ -121,6 +123,32 @@ def from_spec(spec: Spec) -> TrainingPipeline:
             task_length=dataset.task_seq_len,
         ),
     )
+
+
+def draw_task(probabilities: Mapping[Task, float], allowed: Sequence[Task], rng: np.random.Generator) -> Task:
+    """Return one of the allowed tasks, drawn by their probabilities among themselves."""
+    tasks = [task for task in TASKS if task in allowed and probabilities.get(task, 0) > 0]
+    weights = np.array([probabilities[task] for task in tasks])
+    return tasks[rng.choice(len(tasks), p=weights / weights.sum())]
+
+
+def _check_tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> None:
+    """Refuse probabilities that the user set for tasks without targets, and data that no task is drawn for."""
+    probabilities = spec.dataset.task_prob_train
+    wanted = [task for task in TASKS if probabilities.get(task, 0) > 0]
+    have = {name: allowed_tasks(samples) for name, samples in parts.items()}
+    if "dataset.task_prob_train" in spec.written:
+        for task in wanted:
+            if not any(task in tasks for tasks in have.values()):
+                raise SpecError(
+                    f"dataset.task_prob_train: {task} has the probability {probabilities[task]}, but "
+                    f"dataset.train.annotations has no targets for it; it needs {ANNOTATIONS[task]}"
+                )
+    for name, tasks in have.items():
+        if not set(tasks) & set(wanted):
+            raise SpecError(
+                f"dataset.task_prob_train: {name} has targets for {', '.join(tasks)} only, whose probability is 0"
+            )
 
 
 def augmentations(dataset: DatasetSection) -> list[Transform]:

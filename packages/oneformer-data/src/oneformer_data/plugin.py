@@ -22,7 +22,17 @@ def oneformer_datasets() -> list[Dataset]:
             "coco_panoptic",
             "oneformer_data.coco_panoptic:open_panoptic",
             check="oneformer_data.panoptic_files:problems",
-        )
+        ),
+        Dataset(
+            "coco_instance",
+            "oneformer_data.coco_instance:open_instance",
+            check="oneformer_data.instance_files:problems",
+        ),
+        Dataset(
+            "semantic_jsonl",
+            "oneformer_data.semantic_jsonl:open_semantic",
+            check="oneformer_data.semantic_jsonl:problems",
+        ),
     ]
 
 

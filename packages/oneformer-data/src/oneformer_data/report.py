@@ -8,17 +8,18 @@ from typing import Any
 from oneformer_spec.labels import Labels
 
 
-def table(metrics: Mapping[str, Any], labels: Labels) -> str:
-    """Return the overall numbers of `metrics.json`, then a row per class where it has any."""
-    return "\n\n".join(block for block in (_overall(metrics), _per_class(metrics, labels)) if block)
+def table(metrics: Mapping[str, Any], labels: Labels, *, classes: bool = True) -> str:
+    """Return the overall numbers of `metrics.json`, then a row per class where it has any and `classes` asks for it."""
+    blocks = (_overall(metrics), _per_class(metrics, labels) if classes else "")
+    return "\n\n".join(block for block in blocks if block)
 
 
 def without_classes(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the metrics without what they say about single classes."""
-    kept = {name: value for name, value in metrics.items() if name != "IoU_per_class"}
     return {
-        name: {key: entry for key, entry in value.items() if key != "per_class"} if isinstance(value, dict) else value
-        for name, value in kept.items()
+        name: without_classes(value) if isinstance(value, Mapping) else value
+        for name, value in metrics.items()
+        if name not in ("IoU_per_class", "per_class")
     }
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.schema import DatasetSection, Split
 
 FIELDS = ("images", "annotations", "panoptic")
+_TYPES = {".json": "coco_instance", ".jsonl": "semantic_jsonl"}  # of files without a folder of PNGs
 
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of a split, with one path per field; `section` is its place in the spec, such as `dataset.val`."""
+    """One data set of a split, with one path per field; `section` is its place in the spec, such as `dataset.val`.
+
+    `name` tells the data sets of a split apart in reports.
+    """
 
     section: str
     annotations: str
@@ -21,47 +25,63 @@ class Source:
     panoptic: str | None = None
     type: str | None = None
     allow_outside_root: bool = False
+    name: str = field(default="", compare=False)
 
-    def required(self, field: str) -> str:
+    def required(self, field_name: str) -> str:
         """Return a path that the data cannot do without.
 
         Raises:
             SpecError: It is not set.
         """
-        path: str | None = getattr(self, field)
+        path: str | None = getattr(self, field_name)
         if not path:
-            raise SpecError(f"{self.section}.{field}: is not set; {self.annotations} needs it")
+            raise SpecError(f"{self.section}.{field_name}: is not set; {self.annotations} needs it")
         return path
 
 
 def is_set(split: Split) -> bool:
     """Return whether a split names any data."""
-    return any(getattr(split, field) for field in FIELDS)
+    return any(getattr(split, name) for name in FIELDS)
 
 
 def sources(dataset: DatasetSection, split_name: str) -> list[Source]:
     """Return the data sets of a split: one, or as many as its lists have entries; a single path serves all of them.
 
     Raises:
-        SpecError: The split names no annotations, or two lists differ in length.
+        SpecError: The split names no annotations, two lists differ in length, or two data sets have one name.
     """
     split: Split = getattr(dataset, split_name)
     section = f"dataset.{split_name}"
     if not split.annotations:
         raise SpecError(f"{section}.annotations: is not set")
-    columns: dict[str, tuple[str | None, ...]] = {}
-    for field in FIELDS:
-        value = getattr(split, field)
-        columns[field] = (value,) if value is None or isinstance(value, str) else tuple(value)
+    columns = {name: _column(getattr(split, name)) for name in FIELDS}
     count = max(map(len, columns.values()))
-    for field, paths in columns.items():
+    for name, paths in columns.items():
         if len(paths) not in (1, count):
-            raise SpecError(f"{section}.{field}: has {len(paths)} entries where another list has {count}")
+            raise SpecError(f"{section}.{name}: has {len(paths)} entries where another list has {count}")
     images, annotations, panoptic = (paths * count if len(paths) == 1 else paths for paths in columns.values())
+    names = _names(split, section, [path or "" for path in annotations])
     return [
-        Source(section, annotations[i] or "", images[i], panoptic[i], split.type, dataset.allow_outside_root)
+        Source(section, annotations[i] or "", images[i], panoptic[i], split.type, dataset.allow_outside_root, names[i])
         for i in range(count)
     ]
+
+
+def _column(value: str | tuple[str, ...] | None) -> tuple[str | None, ...]:
+    return (value,) if value is None or isinstance(value, str) else tuple(value)
+
+
+def _names(split: Split, section: str, annotations: list[str]) -> list[str]:
+    """Return a name per data set: those of the spec, else the annotation files' own, numbered where that is not one."""
+    if split.names is None:
+        stems = [Path(path).stem for path in annotations]
+        return stems if len(set(stems)) == len(stems) else [f"{number}_{stem}" for number, stem in enumerate(stems)]
+    names = [name or "" for name in _column(split.names)]
+    if len(names) != len(annotations):
+        raise SpecError(f"{section}.names: has {len(names)} entries for {len(annotations)} data sets")
+    if len(set(names)) < len(names):
+        raise SpecError(f"{section}.names: two data sets have one name: {', '.join(names)}")
+    return names
 
 
 def source_type(source: Source) -> str:
@@ -77,5 +97,10 @@ def source_type(source: Source) -> str:
         raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
     if source.panoptic:
         return "coco_panoptic"
-    hint = f"for COCO panoptic data set {source.section}.panoptic"
-    raise SpecError(f"{source.section}.type: cannot be told from {source.annotations}; {hint}")
+    suffix = Path(source.annotations).suffix.lower()
+    if suffix in _TYPES:
+        return _TYPES[suffix]
+    raise SpecError(
+        f"{source.section}.type: cannot be told from {source.annotations}: .jsonl is semantic_jsonl, .json is "
+        f"coco_panoptic with {source.section}.panoptic and coco_instance without"
+    )

@@ -50,13 +50,9 @@ PENDING: tuple[Pending, ...] = (
             f"dataset.{split}.type",
             commands,
             "this annotation format",
-            _one_of("coco_instance", "semantic_jsonl", "webdataset"),
+            _one_of("webdataset"),
         )
         for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
-    ),
-    *(
-        Pending(f"dataset.{split}.names", ("train", "evaluate"), "lists of image names")
-        for split in ("train", "val", "test")
     ),
     Pending("dataset.dataset_type", BUILD, "annotations in shared memory"),
     Pending("dataset.augmentation.rotation_prob", BUILD, "rotation"),

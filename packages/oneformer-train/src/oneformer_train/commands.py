@@ -14,6 +14,7 @@ import torch
 
 from oneformer_data.loading import open_split, read_labels
 from oneformer_data.pipeline import from_spec as open_pipeline
+from oneformer_data.samples import allowed_tasks
 from oneformer_model import OneFormer, pretrained
 from oneformer_model.build import build
 from oneformer_spec.entry import note
@@ -58,7 +59,8 @@ def run(spec: Spec) -> None:
         spec, labels, {name: version(name) for name in ("oneformer-model", "oneformer-train")}
     )
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
-    module = _module(spec, manifest, num_batches, validates=samples is not None)
+    validation = Validation(manifest, allowed_tasks(samples)) if samples is not None else None
+    module = _module(spec, num_batches, validation)
     if start is None:
         for line in load_pretrained(module.model, spec):
             note(line)
@@ -102,7 +104,7 @@ def load_pretrained(model: OneFormer, spec: Spec) -> list[str]:
     return notes
 
 
-def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool) -> TrainingModule:
+def _module(spec: Spec, num_batches: int, validation: Validation | None) -> TrainingModule:
     model: OneFormer = build(
         spec.model,
         training=True,
@@ -115,7 +117,7 @@ def _module(spec: Spec, manifest: Manifest, num_batches: int, *, validates: bool
         spec.train,
         loss_factor=spec.model.sem_seg_head.loss_weight,
         steps_per_epoch=num_batches // spec.train.accumulate_grad_batches,
-        validation=Validation(manifest) if validates else None,
+        validation=validation,
     )
 
 

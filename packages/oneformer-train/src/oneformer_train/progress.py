@@ -64,13 +64,12 @@ class Progress(pl.Callback):
         """Record the epoch with its losses and the newest scores."""
         if not trainer.is_global_zero:
             return
-        scores = {name: float(trainer.callback_metrics[name]) for name in SCORES if name in trainer.callback_metrics}
-        kpi = self._losses | scores
+        kpi = self._losses | _scores(trainer)
         self.run.status("RUNNING", "epoch finished", epoch=trainer.current_epoch, eta=self._time_left(), kpi=kpi)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the scores of a validation."""
-        scores = "  ".join(f"{name} {float(trainer.callback_metrics[name]):.3f}" for name in SCORES)
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in _scores(trainer).items())
         if trainer.is_global_zero:
             tqdm.write(f"epoch {trainer.current_epoch}  validation: {scores}", file=sys.stderr)
 
@@ -96,6 +95,11 @@ class Progress(pl.Callback):
         batches_per_second = self._speed() / self.batch_size
         left = (self.total_batches - self._done) / batches_per_second if batches_per_second else 0.0
         return str(timedelta(seconds=round(left)))
+
+
+def _scores(trainer: pl.Trainer) -> dict[str, float]:
+    """Return the newest scores of the tasks that are validated."""
+    return {name: float(trainer.callback_metrics[name]) for name in SCORES if name in trainer.callback_metrics}
 
 
 def _batches_done(module: pl.LightningModule) -> int:

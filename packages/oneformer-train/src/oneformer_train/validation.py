@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from oneformer_data.evaluation import Evaluation
 from oneformer_data.sample import Sample
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.segmenter import Run, Segmenter
-from oneformer_spec.tasks import TASKS
+from oneformer_spec.tasks import TASKS, Task
 
-SCORES = ("mIoU", "AP", "PQ")
+_NAMES = {Task.SEMANTIC: "mIoU", Task.INSTANCE: "AP", Task.PANOPTIC: "PQ"}
+SCORES = tuple(_NAMES.values())
 """The headline numbers by name."""
 
 
 class Validation:
-    """Scores of all three tasks over the validation pictures, at their original size."""
+    """Scores of the tasks that the data allows over the validation pictures, at their original size."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        """Score against the manifest's labels with its input size and thresholds."""
-        self.manifest = manifest
-        self._evaluation = Evaluation(TASKS, manifest.labels)
+    def __init__(self, manifest: Manifest, tasks: Sequence[Task] = TASKS) -> None:
+        """Score tasks against the manifest's labels with its input size and thresholds."""
+        self.manifest, self.tasks = manifest, tasks
+        self._evaluation = Evaluation(tasks, manifest.labels)
 
     def update(self, samples: Sequence[Sample], run: Run) -> None:
         """Segment some pictures with each task's own token and count the result."""
@@ -30,5 +32,15 @@ class Validation:
     def compute(self) -> dict[str, float]:
         """Return the headline numbers, each 0..1, and start anew."""
         scores = self._evaluation.compute()
-        self._evaluation = Evaluation(TASKS, self.manifest.labels)
-        return {"mIoU": scores["mIoU"], "AP": scores["AP"]["AP"], "PQ": scores["PQ"]["all"]["pq"]}
+        self._evaluation = Evaluation(self.tasks, self.manifest.labels)
+        return {_NAMES[task]: _headline(scores, task) for task in self.tasks}
+
+
+def _headline(scores: Mapping[str, Any], task: Task) -> float:
+    match task:
+        case Task.SEMANTIC:
+            return float(scores["mIoU"])
+        case Task.INSTANCE:
+            return float(scores["AP"]["AP"])
+        case Task.PANOPTIC:
+            return float(scores["PQ"]["all"]["pq"])

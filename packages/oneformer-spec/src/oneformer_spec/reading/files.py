@@ -13,12 +13,12 @@ from oneformer_spec.schema.spec import Spec
 
 NUM_CLASSES = "model.sem_seg_head.num_classes"
 LABEL_MAP = "dataset.label_map"
-SPLIT_FIELDS = ("images", "annotations", "panoptic", "names")
+SPLIT_FIELDS = ("images", "annotations", "panoptic")
 FILE_TYPES = (None, "coco_panoptic", "coco_instance", "semantic_jsonl")
 
 # What a task cannot start without, and what must exist where it is set.
 REQUIRED = {
-    "train": ("dataset.train.annotations", LABEL_MAP),
+    "train": ("dataset.train.annotations",),
     "evaluate": (),
     "inference": ("inference.images_dir",),
     "export": ("export.checkpoint",),
@@ -116,7 +116,7 @@ def _missing(spec: Spec, path: str) -> Iterator[Finding]:
             yield Finding((path,), f"{name} does not exist")
         elif field in ("images", "panoptic", "images_dir") and name and not Path(name).is_dir():
             yield Finding((path,), f"{name} is no folder")
-        elif field in ("annotations", "names", "label_map") and name and Path(name).is_dir():
+        elif field in ("annotations", "label_map") and name and Path(name).is_dir():
             yield Finding((path,), f"{name} is a folder, expected a file")
 
 

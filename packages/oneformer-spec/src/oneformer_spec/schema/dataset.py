@@ -26,7 +26,9 @@ class Split:
     panoptic: Paths = option(
         None, help="Folder, or folders, with the PNG maps of COCO panoptic annotations.", common=True
     )
-    names: Paths = option(None, help="File, or files, that list the image names to use; null uses all.")
+    names: Paths = option(
+        None, help="Name of the data set, or one per data set, in reports; null takes the annotation files' names."
+    )
     batch_size: int = option(1, minimum=1, help="Images per step and device.", common=True)
     num_workers: int = option(
         1, minimum=0, acts_when_set=True, help="Processes that load the split; unset takes dataset.workers."

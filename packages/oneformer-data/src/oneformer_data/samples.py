@@ -1,0 +1,57 @@
+"""A data set as most readers make it: records that were parsed once, each turned into a sample when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar, overload
+
+from oneformer_data.sample import Sample
+from oneformer_spec.tasks import TASKS, Task
+
+Record = TypeVar("Record")
+
+ANNOTATIONS = {
+    Task.SEMANTIC: "coco_panoptic or semantic_jsonl annotations",
+    Task.INSTANCE: "coco_panoptic or coco_instance annotations",
+    Task.PANOPTIC: "coco_panoptic annotations",
+}
+"""What a task needs to be trained and scored, in words."""
+
+
+class Samples(Sequence[Sample], Generic[Record]):
+    """The samples of one data set in the order of its annotations.
+
+    `tasks` are those that the annotations allow.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], load: Callable[[Record], Sample], tasks: Sequence[Task] = TASKS
+    ) -> None:
+        """Make samples of records; `load` decodes pictures and masks."""
+        self.records = records
+        self.load = load
+        self.tasks = tuple(tasks)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Samples[Record]: ...
+    def __getitem__(self, index: int | slice) -> Sample | Samples[Record]:
+        if isinstance(index, slice):
+            return Samples(self.records[index], self.load, self.tasks)
+        return self.load(self.records[index])
+
+
+def allowed_tasks(samples: Sequence[Sample]) -> tuple[Task, ...]:
+    """Return the tasks that a data set has targets for: its attribute `tasks`, all where it has none."""
+    tasks: tuple[Task, ...] = getattr(samples, "tasks", TASKS)
+    return tasks
+
+
+def tasks_at(samples: Sequence[Sample], index: int) -> tuple[Task, ...]:
+    """Return the tasks that one sample has targets for; in joined data sets they differ from part to part."""
+    by_index: Callable[[int], tuple[Task, ...]] | None = getattr(samples, "tasks_at", None)
+    return by_index(index) if by_index is not None else allowed_tasks(samples)
