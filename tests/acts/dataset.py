@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acts.observers import batches, evaluation, loaders, opened, training
+from acts.observers import batches, caches, evaluation, loaders, opened, training
 from acts.row import Row
 
 AUGMENTATION = "dataset.augmentation"
@@ -59,6 +59,7 @@ SPLITS = (
 READING = (
     Row("dataset.label_map", "$data/label_map_turned.json", batches),
     Row("dataset.contiguous_id", "false", batches, base=(TURNED,)),
+    Row("dataset.dataset_type", "serialized", caches),
     Row("dataset.workers", "1", loaders),
     Row("dataset.pin_memory", "false", loaders),
     Row("dataset.allow_outside_root", "true", opened("val"), base=OUTSIDE),
@@ -86,6 +87,10 @@ AUGMENTATIONS = (
     Row(f"{AUGMENTATION}.fixed_padding", "false", batches, base=("dataset.min_scale=0.4", "dataset.max_scale=0.5")),
     Row(f"{AUGMENTATION}.flip_prob", "0.0", batches),
     Row(f"{AUGMENTATION}.color_prob", "0.0", batches),
+    Row(f"{AUGMENTATION}.rotation_prob", "1.0", batches),
+    Row(f"{AUGMENTATION}.blur_prob", "1.0", batches),
+    Row(f"{AUGMENTATION}.erasing_prob", "1.0", batches),
+    Row("dataset.cutmix_prob", "1.0", batches),
     Row("dataset.min_scale", "1.0", batches),
     Row("dataset.max_scale", "1.0", batches),
 )

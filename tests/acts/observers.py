@@ -22,6 +22,7 @@ from torch import nn
 
 from acts.row import Case, Observer, digest
 from oneformer_data.loading import open_split, read_labels
+from oneformer_data.packed import CACHE_VARIABLE
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
@@ -81,6 +82,13 @@ def opened(split: str) -> Observer:
             return str(error).replace(str(case.folder), "")
 
     return observe
+
+
+def caches(case: Case) -> int:
+    """Open the training data and count the files that keep its annotations."""
+    with patch.dict(os.environ, {CACHE_VARIABLE: f"{case.folder / 'cache'}"}):
+        open_split(case.spec.dataset, "train", read_labels(case.spec))
+    return sum(name.endswith(".records") for name in case.files())
 
 
 def batches(case: Case) -> list[str]:

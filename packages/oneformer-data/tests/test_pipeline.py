@@ -168,3 +168,22 @@ def test_every_data_set_needs_a_task_that_is_drawn(instances, folder):
     dataset = replace(instances.dataset, train=split, task_prob_train={"panoptic": 1.0})
     with pytest.raises(SpecError, match=r"^dataset\.task_prob_train: instances has targets for instance only, whose"):
         from_spec(replace(instances, dataset=dataset))
+
+
+def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
+    mixing = TrainingPipeline(
+        Concatenation({"a": folder.open()[:1], "b": folder.open()}),
+        labels,
+        augment=(),
+        task_probabilities={Task.INSTANCE: 1.0},
+        format=Format(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
+        cutmix_probability=1.0,
+    )
+    names = set()
+    for seed in range(20):
+        example = mixing.example(1, np.random.default_rng(seed))
+        names.add(example.name)
+        assert len(example.labels) == len(example.masks)
+        texts = [example.text_tokens[index].tolist() for index in example.text_index[: len(example.labels)]]
+        assert texts == [list(tokenize("a photo with a square"))] * len(example.labels)
+    assert names == {"b/11.png+b/11.png", "b/11.png+b/12.png"}  # a partner of the same data set

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oneformer_data import transforms
+from oneformer_data import colors, transforms
 from oneformer_data.counts import value_counts
+from oneformer_data.cutmix import cutmix
 from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_data.targets import targets
+from oneformer_spec.tasks import TASKS
 
 PALETTE = {0: (0, 0, 0), 5: (255, 0, 0), 300: (0, 255, 0), 70_000: (0, 0, 255)}
+FILL = (124, 116, 104)
 SEGMENTS = tuple(SegmentInfo(number, 0, True, False) for number in (5, 300, 70_000))
 
 
@@ -96,7 +102,7 @@ def test_flipping_mirrors_both(height, width, seed):
 @given(st.integers(0, 2**32 - 1))
 def test_colour_jitter_leaves_ids_and_size_alone(seed):
     before = painted(30, 40, seed)
-    after = transforms.color(before, np.random.default_rng(seed), probability=1.0)
+    after = colors.color(before, np.random.default_rng(seed), probability=1.0)
     assert after.image.shape == before.image.shape
     assert after.image.dtype == np.uint8
     assert after.id_maps is before.id_maps
@@ -108,7 +114,11 @@ def test_colour_jitter_leaves_ids_and_size_alone(seed):
         lambda sample, rng: transforms.large_scale_jitter(sample, rng, crop=(20, 20), min_scale=0.5, max_scale=2.0),
         lambda sample, rng: transforms.shortest_edge(sample, rng, crop=(20, 20), sizes=[16, 40], longest=60),
         lambda sample, rng: transforms.flip(sample, rng, probability=0.5),
-        lambda sample, rng: transforms.color(sample, rng, probability=0.7),
+        lambda sample, rng: transforms.rotate(sample, rng, probability=0.7, fill=FILL),
+        lambda sample, rng: transforms.erase(sample, rng, probability=0.7, fill=FILL),
+        lambda sample, rng: colors.color(sample, rng, probability=0.7),
+        lambda sample, rng: colors.blur(sample, rng, probability=0.7),
+        lambda sample, rng: cutmix(sample, painted(40, 30, 8), rng, fill=FILL),
     ],
 )
 def test_transforms_are_pure(transform):
@@ -170,15 +180,140 @@ def test_the_shortest_edge_takes_one_of_the_sizes_and_the_longest_is_capped():
 def test_probability_zero_changes_nothing():
     sample, rng = painted(20, 20, 1), np.random.default_rng(0)
     assert transforms.flip(sample, rng, probability=0.0) is sample
-    assert transforms.color(sample, rng, probability=0.0) is sample
+    assert colors.color(sample, rng, probability=0.0) is sample
 
 
 def test_colour_jitter_stays_within_the_limits_of_ssd():
     sample = make_sample(np.zeros((4, 4), dtype=np.int32))
     gray = Sample("a", 1, np.full((4, 4, 3), 100, np.uint8), sample.id_maps, ())
     values = [
-        int(transforms.color(gray, np.random.default_rng(seed), probability=1.0).image[0, 0, 0]) for seed in range(400)
+        int(colors.color(gray, np.random.default_rng(seed), probability=1.0).image[0, 0, 0]) for seed in range(400)
     ]
     assert 33 <= min(values) < 60
     assert 170 < max(values) <= 199
     assert 60 < values.count(100) < 140  # a quarter has neither brightness nor contrast changed
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, st.integers(0, 2**32 - 1))
+def test_a_rotation_turns_picture_and_ids_alike_and_uncovers_void(height, width, seed):
+    before = ramp(height, width)
+    after = transforms.rotate(before, np.random.default_rng(seed), probability=1.0, fill=FILL)
+    ids = after.id_maps[0]
+    assert (after.size, ids.dtype) == (before.size, np.int32)
+    assert ids.min() >= 0
+    assert ids.max() <= height * width  # ids of the sample or void; nothing in between, no 255
+    rows, columns = np.divmod(ids - 1, width)
+    inner = (ids > 0) & (after.image[..., 2] == 0)  # where no pixel of the fill colour was mixed in
+    assert np.abs(after.image[..., 0] / 2 - columns)[inner].max(initial=0) <= 1
+    assert np.abs(after.image[..., 1] / 2 - rows)[inner].max(initial=0) <= 1
+    assert (after.image[0, 0] == FILL).all() == (ids[0, 0] == 0)
+    middle = np.s_[height // 3 : -height // 3, width // 3 : -width // 3]
+    assert (ids[middle] > 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, st.integers(0, 2**32 - 1))
+def test_what_is_erased_is_void_and_the_rest_stays(height, width, seed):
+    before = painted(height, width, seed)
+    after = transforms.erase(before, np.random.default_rng(seed), probability=1.0, fill=FILL)
+    erased = (after.image == FILL).all(axis=-1)
+    assert 0.01 <= erased.mean() <= 0.4
+    assert not after.id_maps[0][erased].any()
+    assert np.array_equal(after.id_maps[0][~erased], before.id_maps[0][~erased])
+    assert np.array_equal(after.image[~erased], before.image[~erased])
+    rows, columns = np.flatnonzero(erased.any(axis=1)), np.flatnonzero(erased.any(axis=0))
+    assert erased[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, sizes, sizes, st.integers(0, 2**32 - 1))
+def test_cutmix_takes_every_pixel_with_its_segment_from_one_of_two_samples(height, width, tall, wide, seed):
+    one, two = painted(height, width, seed), painted(tall, wide, seed + 1)
+    mixed = cutmix(one, two, np.random.default_rng(seed), fill=FILL)
+    assert mixed.size == (max(height, tall), max(width, wide))
+    assert mixed.name == "a.png+a.png"
+    ids = [segment.id for segment in mixed.segments]
+    assert len(set(ids)) == len(ids) == 6
+    assert value_counts(mixed.id_maps).keys() <= {0, *ids}
+    taken = mixed.id_maps[0] > 70_000
+    from_two = np.where(taken, mixed.id_maps[0] - 70_000, mixed.id_maps[0])
+    filled = (mixed.image == FILL).all(axis=-1)
+    assert not mixed.id_maps[0][filled].any()
+    assert agreement(replace(mixed, image=mixed.image, id_maps=from_two[None])) == 1.0 or filled.any()
+    outside = np.zeros(mixed.size, dtype=bool)
+    outside[:tall, :wide] = True
+    assert not (taken & ~outside).any()
+
+
+def test_cutmix_keeps_layers_and_crowds():
+    one = painted(20, 30, 1)
+    crowd = SegmentInfo(5, 0, isthing=True, is_crowd=True)
+    two = replace(painted(20, 30, 2), id_maps=np.full((2, 20, 30), 5, dtype=np.int32), segments=(crowd,))
+    mixed = cutmix(one, two, np.random.default_rng(3), fill=FILL)
+    assert mixed.id_maps.shape == (2, 20, 30)
+    assert mixed.segments[-1] == SegmentInfo(70_005, 0, isthing=True, is_crowd=True)
+    assert np.array_equal(mixed.id_maps[0] == 70_005, mixed.id_maps[1] == 70_005)
+    assert (mixed.id_maps[0] == 70_005).any()
+
+
+def test_a_blur_softens_edges_alone():
+    before = painted(40, 50, 4)
+    after = colors.blur(before, np.random.default_rng(0), probability=1.0)
+    assert after.id_maps is before.id_maps
+    assert (
+        np.abs(np.diff(after.image.astype(int), axis=1)).max() < np.abs(np.diff(before.image.astype(int), axis=1)).max()
+    )
+
+
+def test_a_crop_that_one_class_fills_is_drawn_anew():
+    """Of all windows 1 in 50 has a quarter of a second class; ten draws find one far more often than one draw."""
+    ids = np.full((20, 600), 70_000)
+    ids[:, :20] = 5
+    sample = replace(make_sample(ids), segments=(SegmentInfo(5, 1, True, False), SegmentInfo(70_000, 0, False, False)))
+    windows = [
+        transforms.shortest_edge(sample, np.random.default_rng(seed), crop=(20, 40), sizes=[20], longest=600)
+        for seed in range(100)
+    ]
+    shares = [value_counts(window.id_maps).get(5, 0) / window.id_maps.size for window in windows]
+    assert sum(0.25 <= share <= 0.75 for share in shares) > 8  # single draws find 2
+
+
+@st.composite
+def annotated(draw) -> Sample:
+    """A sample with void, crowds, two classes of things and one of stuff."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    ids = np.zeros((32, 40), dtype=np.int32)
+    segments = []
+    for number in range(1, draw(st.integers(2, 9))):
+        top, left = rng.integers(32), rng.integers(40)
+        ids[top : top + rng.integers(1, 33), left : left + rng.integers(1, 41)] = number
+        kind = int(rng.integers(3))
+        segments.append(SegmentInfo(number, kind, isthing=kind < 2, is_crowd=bool(kind < 2 and rng.random() < 0.3)))
+    return replace(make_sample(ids), id_maps=ids[None], segments=tuple(segments))
+
+
+@settings(max_examples=60, deadline=None)
+@given(annotated(), annotated(), st.integers(0, 2**32 - 1))
+def test_the_targets_of_the_three_tasks_agree_after_every_augmentation(sample, other, seed):
+    rng = np.random.default_rng(seed)
+    sample = transforms.large_scale_jitter(sample, rng, crop=(24, 32), min_scale=0.5, max_scale=2.0)
+    sample = transforms.flip(sample, rng, probability=0.5)
+    sample = transforms.rotate(sample, rng, probability=0.5, fill=FILL)
+    sample = transforms.erase(sample, rng, probability=0.5, fill=FILL)
+    if rng.random() < 0.5:
+        sample = cutmix(sample, other, rng, fill=FILL)
+    semantic, instance, panoptic = (targets(sample, task) for task in TASKS)
+    void = (sample.id_maps == 0).all(axis=0)
+    crowd = np.isin(sample.id_maps[0], [segment.id for segment in sample.segments if segment.is_crowd])
+    for found in (semantic, instance, panoptic):
+        assert not (found.masks & void).any()
+        assert found.masks.any(axis=(1, 2)).all()
+    assert (semantic.masks.sum(axis=0) == ~void).all()  # every labelled pixel has one class
+    assert (panoptic.masks.sum(axis=0) == (~void & ~crowd)).all()
+    things = panoptic.labels < 2
+    assert sorted(map(bytes, panoptic.masks[things])) == sorted(map(bytes, instance.masks))
+    assert sorted(panoptic.labels[things]) == sorted(instance.labels)
+    for label, mask in zip(semantic.labels, semantic.masks, strict=True):
+        assert (mask & ~crowd == panoptic.masks[panoptic.labels == label].any(axis=0)).all()
+    assert (panoptic.labels == 2).sum() <= 1

@@ -19,6 +19,7 @@ from oneformer_data.folders import Folder
 from oneformer_data.image_list import claimed_size, size_problem
 from oneformer_data.instance_check import json_problems
 from oneformer_data.masks import Segmentation, Size, draw, read_segmentation
+from oneformer_data.packed import column, kept
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
@@ -49,6 +50,12 @@ class Record:
     size: Size
     instances: tuple[Instance, ...]
 
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Record:
+        """Return the record of a packed row."""
+        image_id, image, (height, width), instances = row
+        return cls(image_id, image, (height, width), tuple(map(_from_row, instances)))
+
 
 def open_instance(source: Source, labels: Labels) -> Samples[Record]:
     """Open a data set of type `coco_instance`.
@@ -58,13 +65,12 @@ def open_instance(source: Source, labels: Labels) -> Samples[Record]:
         DataError: The annotations are wrong, or a picture is missing.
     """
     images = Folder(source.required("images"), allow_outside=source.allow_outside_root)
-    records = read_records(source.annotations, labels)
-    for record in records:
-        problem = images.problem(record.image)
-        if problem is not None:
-            raise DataError(f"{problem} (image {record.image_id} of {source.annotations})")
+    path = source.annotations
+    records = kept(source, labels, lambda: read_records(path, labels), Record.from_row, ("image",))
+    for position, problem in images.problems(column(records, "image")):
+        raise DataError(f"{problem} (image {records[position].image_id} of {path})")
     kinds = tuple(label.isthing for label in labels)
-    return Samples(records, partial(load, source=source.annotations, images=images, things=kinds), TASKS)
+    return Samples(records, partial(load, source=path, images=images, things=kinds), TASKS)
 
 
 def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
@@ -130,3 +136,9 @@ def put(layers: list[NDArray[np.int32]], mask: NDArray[np.bool_], number: int) -
 def _instance(row: Mapping[str, Any], labels: Labels) -> Instance:
     segmentation = read_segmentation(row["segmentation"])
     return Instance(row["id"], labels.indices[row["category_id"]], bool(row.get("iscrowd", 0)), segmentation)
+
+
+def _from_row(row: list[Any]) -> Instance:
+    identity, class_index, is_crowd, segmentation = row
+    polygons = segmentation if isinstance(segmentation, str) else tuple(map(tuple, segmentation))
+    return Instance(identity, class_index, is_crowd, polygons)

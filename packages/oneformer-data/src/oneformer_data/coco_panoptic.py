@@ -7,7 +7,7 @@ Pictures and PNGs are decoded when a sample is asked for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from oneformer_data.categories import category_problems
 from oneformer_data.documents import listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_ids
+from oneformer_data.packed import column, kept
 from oneformer_data.panoptic_check import json_problems, pixel_problems, size_problems
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
@@ -36,6 +37,12 @@ class Record:
     panoptic: str
     segments: tuple[SegmentInfo, ...]
 
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Record:
+        """Return the record of a packed row."""
+        image_id, image, panoptic, segments = row
+        return cls(image_id, image, panoptic, tuple(SegmentInfo(*segment) for segment in segments))
+
 
 def open_panoptic(source: Source, labels: Labels) -> Samples[Record]:
     """Open a data set of type `coco_panoptic`.
@@ -46,11 +53,12 @@ def open_panoptic(source: Source, labels: Labels) -> Samples[Record]:
     """
     images = Folder(source.required("images"), allow_outside=source.allow_outside_root)
     panoptic = Folder(source.required("panoptic"), allow_outside=source.allow_outside_root)
-    records = read_records(source.annotations, labels)
-    for record in records:
-        for problem in file_problems(record, images=images, panoptic=panoptic):
-            raise DataError(f"{problem} (image {record.image_id} of {source.annotations})")
-    return Samples(records, partial(load, source=source.annotations, images=images, panoptic=panoptic))
+    path = source.annotations
+    records = kept(source, labels, lambda: read_records(path, labels), Record.from_row, ("image", "panoptic"))
+    for folder, field in ((images, "image"), (panoptic, "panoptic")):
+        for position, problem in folder.problems(column(records, field)):
+            raise DataError(f"{problem} (image {records[position].image_id} of {path})")
+    return Samples(records, partial(load, source=path, images=images, panoptic=panoptic))
 
 
 def load(record: Record, *, source: str, images: Folder, panoptic: Folder) -> Sample:
@@ -100,11 +108,3 @@ def segments(rows: Sequence[Mapping[str, Any]], labels: Labels) -> tuple[Segment
         index = labels.indices[row["category_id"]]
         found.append(SegmentInfo(row["id"], index, labels[index].isthing, bool(row.get("iscrowd", 0))))
     return tuple(found)
-
-
-def file_problems(record: Record, *, images: Folder, panoptic: Folder) -> Iterator[str]:
-    """Yield which of the two files of a record are missing or leave their folder."""
-    for folder, name in ((images, record.image), (panoptic, record.panoptic)):
-        problem = folder.problem(name)
-        if problem is not None:
-            yield problem

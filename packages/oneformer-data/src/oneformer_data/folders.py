@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from oneformer_spec.errors import DataError
@@ -33,6 +34,15 @@ class Folder:
         if listing[path.name] and not self._contains(path):
             return f"{path}: links out of {self.root}; dataset.allow_outside_root=true permits that"
         return None
+
+    def problems(self, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield position and problem of every name that has one; for names right below the root this takes no time."""
+        below = self._listing(self.root) or {}
+        for position, name in enumerate(names):
+            if below.get(name) is not False:  # no file there, or a link
+                problem = self.problem(name)
+                if problem is not None:
+                    yield position, problem
 
     def allowed(self, name: str) -> Path:
         """Return where a named file lies.

@@ -40,6 +40,11 @@ class Concatenation(Sequence[Sample]):
         """Return the tasks that the data set of a sample has targets for."""
         return allowed_tasks(self._parts[bisect_right(self._ends, index)])
 
+    def part_of(self, index: int) -> range:
+        """Return the indices of the data set of a sample."""
+        part = bisect_right(self._ends, index)
+        return range(self._ends[part] - len(self._parts[part]), self._ends[part])
+
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data import transforms
+from oneformer_data import colors, transforms
+from oneformer_data.cutmix import cutmix
 from oneformer_data.loading import joined, open_parts, read_labels
 from oneformer_data.prompts import texts
 from oneformer_data.sample import Sample
-from oneformer_data.samples import ANNOTATIONS, allowed_tasks, tasks_at
+from oneformer_data.samples import ANNOTATIONS, allowed_tasks, part_of, tasks_at
 from oneformer_data.targets import targets
 from oneformer_data.tokenizer import tokenize
-from oneformer_data.transforms import Transform
+from oneformer_data.transforms import Color, Transform
 from oneformer_spec.errors import SpecError
 from oneformer_spec.frame import Size, normalise
 from oneformer_spec.labels import Labels
@@ -66,12 +67,14 @@ class TrainingPipeline:
         augment: Sequence[Transform],
         task_probabilities: Mapping[Task, float],
         format: Format,
+        cutmix_probability: float = 0.0,
     ) -> None:
         self._samples = samples
         self._labels = labels
         self._augment = tuple(augment)
         self._probabilities = task_probabilities
         self._format = format
+        self._cutmix_probability = cutmix_probability
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -79,9 +82,11 @@ class TrainingPipeline:
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """Return one example; the same index and generator state give the same one."""
         task = draw_task(self._probabilities, tasks_at(self._samples, index), rng)
-        sample = self._samples[index]
-        for step in self._augment:
-            sample = step(sample, rng)
+        sample = self._augmented(index, rng)
+        if self._cutmix_probability and rng.random() < self._cutmix_probability:
+            part = part_of(self._samples, index)
+            other = self._augmented(part[int(rng.integers(len(part)))], rng)
+            sample = cutmix(sample, other, rng, fill=_color(self._format.mean))
         found, written = targets(sample, task), self._format
         sentences = texts(task, [self._labels[index].name for index in found.labels], written.num_texts)
         unique = {sentence: position for position, sentence in enumerate(dict.fromkeys(sentences))}
@@ -95,6 +100,12 @@ class TrainingPipeline:
             text_tokens=np.array([tokenize(sentence, written.text_length) for sentence in unique], dtype=np.int64),
             text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
         )
+
+    def _augmented(self, index: int, rng: np.random.Generator) -> Sample:
+        sample = self._samples[index]
+        for step in self._augment:
+            sample = step(sample, rng)
+        return sample
 
 
 def from_spec(spec: Spec) -> TrainingPipeline:
@@ -122,6 +133,7 @@ def from_spec(spec: Spec) -> TrainingPipeline:
             text_length=dataset.max_seq_len,
             task_length=dataset.task_seq_len,
         ),
+        cutmix_probability=dataset.cutmix_prob,
     )
 
 
@@ -157,11 +169,24 @@ def augmentations(dataset: DatasetSection) -> list[Transform]:
     crop = _crop_size(dataset)
     lsj = partial(transforms.large_scale_jitter, crop=crop, min_scale=dataset.min_scale, max_scale=dataset.max_scale)
     edge = partial(transforms.shortest_edge, crop=crop, sizes=wanted.train_min_size, longest=wanted.train_max_size)
+    fill = _color(dataset.pixel_mean)
+    chosen: list[tuple[float, Callable[..., Sample]]] = [
+        (wanted.rotation_prob, partial(transforms.rotate, fill=fill)),
+        (wanted.color_prob, colors.color),
+        (wanted.blur_prob, colors.blur),
+        (wanted.erasing_prob, partial(transforms.erase, fill=fill)),
+    ]
     return [
         lsj if wanted.resize == "lsj" else edge,
         partial(transforms.flip, probability=wanted.flip_prob),
-        partial(transforms.color, probability=wanted.color_prob),
+        *(partial(step, probability=probability) for probability, step in chosen if probability > 0),
     ]
+
+
+def _color(mean: Sequence[float]) -> Color:
+    """Return the mean colour, which normalising makes 0, as a pixel."""
+    red, green, blue = (round(value) for value in mean)
+    return red, green, blue
 
 
 def _crop_size(dataset: DatasetSection) -> Size:

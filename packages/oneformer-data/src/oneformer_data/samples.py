@@ -55,3 +55,9 @@ def tasks_at(samples: Sequence[Sample], index: int) -> tuple[Task, ...]:
     """Return the tasks that one sample has targets for; in joined data sets they differ from part to part."""
     by_index: Callable[[int], tuple[Task, ...]] | None = getattr(samples, "tasks_at", None)
     return by_index(index) if by_index is not None else allowed_tasks(samples)
+
+
+def part_of(samples: Sequence[Sample], index: int) -> range:
+    """Return the indices of the data set that a sample belongs to; they are all, but in joined data sets."""
+    by_index: Callable[[int], range] | None = getattr(samples, "part_of", None)
+    return by_index(index) if by_index is not None else range(len(samples))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from oneformer_data.counts import value_counts
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_classes
 from oneformer_data.image_list import is_name, size_problem
+from oneformer_data.packed import column, kept
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
@@ -37,6 +39,11 @@ class Record:
     image: str
     mask: str
 
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Record:
+        """Return the record of a packed row."""
+        return cls(*row)
+
 
 def open_semantic(source: Source, labels: Labels) -> Samples[Record]:
     """Open a data set of type `semantic_jsonl`; where every class is stuff it serves panoptic segmentation, too.
@@ -44,14 +51,12 @@ def open_semantic(source: Source, labels: Labels) -> Samples[Record]:
     Raises:
         DataError: A line is wrong, or a file is missing.
     """
-    folder = root(source)
-    records = read_records(source.annotations)
-    for record in records:
-        for name in (record.image, record.mask):
-            problem = folder.problem(name)
-            if problem is not None:
-                raise DataError(f"{source.annotations}:{record.line}: {problem}")
-    return Samples(records, partial(load, source=source.annotations, folder=folder, labels=labels), tasks(labels))
+    folder, path = root(source), source.annotations
+    records = kept(source, labels, lambda: read_records(path), Record.from_row, ("image", "mask"))
+    for field in ("image", "mask"):
+        for position, problem in folder.problems(column(records, field)):
+            raise DataError(f"{path}:{records[position].line}: {problem}")
+    return Samples(records, partial(load, source=path, folder=folder, labels=labels), tasks(labels))
 
 
 def tasks(labels: Labels) -> tuple[Task, ...]:

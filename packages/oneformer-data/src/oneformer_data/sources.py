@@ -25,6 +25,7 @@ class Source:
     panoptic: str | None = None
     type: str | None = None
     allow_outside_root: bool = False
+    serialized: bool = False
     name: str = field(default="", compare=False)
 
     def required(self, field_name: str) -> str:
@@ -62,7 +63,16 @@ def sources(dataset: DatasetSection, split_name: str) -> list[Source]:
     images, annotations, panoptic = (paths * count if len(paths) == 1 else paths for paths in columns.values())
     names = _names(split, section, [path or "" for path in annotations])
     return [
-        Source(section, annotations[i] or "", images[i], panoptic[i], split.type, dataset.allow_outside_root, names[i])
+        Source(
+            section,
+            annotations=annotations[i] or "",
+            images=images[i],
+            panoptic=panoptic[i],
+            type=split.type,
+            allow_outside_root=dataset.allow_outside_root,
+            serialized=dataset.dataset_type == "serialized",
+            name=names[i],
+        )
         for i in range(count)
     ]
 

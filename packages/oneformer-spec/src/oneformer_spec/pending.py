@@ -54,11 +54,6 @@ PENDING: tuple[Pending, ...] = (
         )
         for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
     ),
-    Pending("dataset.dataset_type", BUILD, "annotations in shared memory"),
-    Pending("dataset.augmentation.rotation_prob", BUILD, "rotation"),
-    Pending("dataset.augmentation.blur_prob", BUILD, "blur"),
-    Pending("dataset.augmentation.erasing_prob", BUILD, "random erasing"),
-    Pending("dataset.cutmix_prob", BUILD, "cutmix"),
     # training
     Pending("train.num_gpus", BUILD, "training on several devices"),
     Pending("train.num_nodes", BUILD, "training on several machines"),
