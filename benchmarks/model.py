@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+import torch._inductor.config
 from peers import CLASSES, CONTEXT, QUERIES, hugging_face, hugging_face_loss, squares
 
 import oneformer_model
@@ -52,6 +53,7 @@ def forward_sides(size: int, compiled: bool) -> dict[str, Run]:
 
     sides: dict[str, Run] = {PEER: theirs, "fp32": ours(model), "bf16": ours(model, bf16=True)}
     if compiled:
+        torch._inductor.config.freezing = True  # weights are constants, laid out once as the kernels want them
         sides["compiled"] = ours(torch.compile(model, fullgraph=True))
     return sides
 

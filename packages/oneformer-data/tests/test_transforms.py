@@ -237,13 +237,24 @@ def test_cutmix_takes_every_pixel_with_its_segment_from_one_of_two_samples(heigh
     assert len(set(ids)) == len(ids) == 6
     assert value_counts(mixed.id_maps).keys() <= {0, *ids}
     taken = mixed.id_maps[0] > 70_000
-    from_two = np.where(taken, mixed.id_maps[0] - 70_000, mixed.id_maps[0])
     filled = (mixed.image == FILL).all(axis=-1)
     assert not mixed.id_maps[0][filled].any()
-    assert agreement(replace(mixed, image=mixed.image, id_maps=from_two[None])) == 1.0 or filled.any()
-    outside = np.zeros(mixed.size, dtype=bool)
-    outside[:tall, :wide] = True
-    assert not (taken & ~outside).any()
+    colours = np.array([PALETTE[number] for number in PALETTE])
+    numbers = np.where(taken, mixed.id_maps[0] - 70_000, mixed.id_maps[0])
+    wanted = colours[np.searchsorted(list(PALETTE), numbers)]
+    assert (mixed.image == wanted).all(axis=-1)[~filled].all()  # colour and id come from the same place
+    outside = np.ones(mixed.size, dtype=bool)
+    outside[:tall, :wide] = False
+    assert not (taken & outside).any()
+
+
+def test_cutmix_takes_its_rectangle_from_the_partner_however_small():
+    """Never from its padding: what lay under the rectangle would become void."""
+    one = replace(painted(60, 80, 1), id_maps=np.full((1, 60, 80), 5, dtype=np.int32))
+    two = replace(painted(12, 9, 2), id_maps=np.full((1, 12, 9), 300, dtype=np.int32))
+    for seed in range(30):
+        mixed = cutmix(one, two, np.random.default_rng(seed), fill=FILL)
+        assert (mixed.id_maps > 0).all()
 
 
 def test_cutmix_keeps_layers_and_crowds():

@@ -11,16 +11,17 @@ from oneformer_data.transforms import Color
 
 
 def cutmix(sample: Sample, other: Sample, rng: np.random.Generator, *, fill: Color) -> Sample:
-    """Put a rectangle of `other` into `sample`, of a uniform share of the area, around a uniform middle.
+    """Put a rectangle of `other`, of a uniform share of its area around a uniform middle, into the same place.
 
     Pictures of different sizes are padded right and bottom, with `fill` and void, to one that holds both.
     """
+    share = np.sqrt(rng.random())
+    middle, half = rng.random(2) * other.size, share * np.array(other.size) / 2
+    top, left = np.maximum(middle - half, 0).astype(int)
+    bottom, right = np.minimum(middle + half, other.size).astype(int)
     size = max(sample.size[0], other.size[0]), max(sample.size[1], other.size[1])
     layers = max(len(sample.id_maps), len(other.id_maps))
     base, patch = (_enlarged(part, size, layers, fill) for part in (sample, _renumbered(other, sample)))
-    share = np.sqrt(rng.random())
-    middle, half = rng.random(2) * size, share * np.array(size) / 2
-    (top, left), (bottom, right) = np.maximum(middle - half, 0).astype(int), np.minimum(middle + half, size).astype(int)
     image, id_maps = base.image.copy(), base.id_maps.copy()
     image[top:bottom, left:right] = patch.image[top:bottom, left:right]
     id_maps[:, top:bottom, left:right] = patch.id_maps[:, top:bottom, left:right]

@@ -185,7 +185,7 @@ def augmentations(dataset: DatasetSection) -> list[Transform]:
 
 def _color(mean: Sequence[float]) -> Color:
     """Return the mean colour, which normalising makes 0, as a pixel."""
-    red, green, blue = (round(value) for value in mean)
+    red, green, blue = (min(max(round(value), 0), 255) for value in mean)
     return red, green, blue
 
 

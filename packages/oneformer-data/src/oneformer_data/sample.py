@@ -23,7 +23,7 @@ class Sample:
     """A picture, uint8 RGB (H, W, 3), with its segments.
 
     `id_maps` is int32 (L, H, W): a pixel holds the id of a segment, or 0 for void. Every segment lies in exactly one of
-    the L layers; panoptic annotations have one layer, more layers keep overlapping instances apart.
+    the L >= 1 layers; panoptic annotations have one layer, more layers keep overlapping instances apart.
     `name` is unique in its data set: the picture's path below its root.
     """
 
