@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from oneformer_data.tokenizer import tokenize
+from oneformer_data.tokenizer import detokenize, tokenize
 from oneformer_spec.tasks import TASKS, task_prompt, task_row
 
 # From the tokenizer of open_clip_torch 3.3.0, which is OpenAI's.
@@ -45,3 +45,11 @@ def test_a_long_text_is_cut_and_keeps_its_end():
 
 def test_padding_is_zero():
     assert tokenize("", 8) == (49406, 49407, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["a photo with a nucleus", "it's 12 o'clock", "naïve café ñ 東京 🙂", "a panoptic photo"]
+)
+def test_tokens_can_be_read_again(text):
+    assert detokenize(tokenize(text)).replace(" ", "") == text.replace(" ", "")
+    assert detokenize(tokenize("a photo with a traffic light")) == "a photo with a traffic light"

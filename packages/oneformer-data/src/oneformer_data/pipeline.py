@@ -108,6 +108,16 @@ class TrainingPipeline:
         return sample
 
 
+def pass_order(seed: int, number: int, length: int) -> NDArray[np.int64]:
+    """Return the order of the samples in one pass of training over them, counted from 0."""
+    return np.random.default_rng([seed, 0, number]).permutation(length)
+
+
+def example_rng(seed: int, position: int) -> np.random.Generator:
+    """Return the source of every random choice about the example at a position of training, counted from 0."""
+    return np.random.default_rng([seed, 1, position])
+
+
 def from_spec(spec: Spec) -> TrainingPipeline:
     """Open `dataset.train` and return the pipeline that the spec describes.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import html
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -15,6 +16,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 from oneformer_spec.tasks import CONTEXT_LENGTH
 
+# The bytes that stand for themselves: what prints in Latin-1.
+_PRINTING = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"""
 
@@ -29,6 +32,15 @@ def tokenize(text: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
     end = encoder.get_vocab_size() - 1
     ids = [end - 1, *encoder.encode(clean(text)).ids[: length - 2], end]
     return (*ids, *[0] * (length - len(ids)))
+
+
+def detokenize(ids: Sequence[int]) -> str:
+    """Return the text of token ids as `clean` leaves it; markers and what follows the end are left out."""
+    vocabulary, end = tokenizer(), tokenizer().get_vocab_size() - 1
+    words = [vocabulary.id_to_token(number) or "" for number in ids[1 : list(ids).index(end)]]
+    bytes_of = {symbol: byte for byte, symbol in zip(_bytes_in_order(), _byte_symbols(), strict=True)}
+    symbols = "".join(words).replace("</w>", " ").split(" ")
+    return " ".join(bytes(map(bytes_of.__getitem__, word)).decode("utf-8", "replace") for word in symbols).strip()
 
 
 def clean(text: str) -> str:
@@ -63,6 +75,9 @@ def _merges() -> list[tuple[str, str]]:
 
 def _byte_symbols() -> list[str]:
     """Return the printable stand-ins of the 256 bytes in CLIP's order: the bytes that print come first."""
-    printing = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = len(set(range(256)) - set(printing))
-    return [chr(byte) for byte in printing] + [chr(256 + number) for number in range(hidden)]
+    return [chr(byte) for byte in _PRINTING] + [chr(256 + number) for number in range(256 - len(_PRINTING))]
+
+
+def _bytes_in_order() -> list[int]:
+    """Return the bytes that `_byte_symbols` stands for."""
+    return [*_PRINTING, *(byte for byte in range(256) if byte not in _PRINTING)]

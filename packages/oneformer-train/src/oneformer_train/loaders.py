@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from oneformer_data.pipeline import Example, TrainingPipeline
+from oneformer_data.pipeline import Example, TrainingPipeline, example_rng, pass_order
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batch import collate
@@ -34,12 +34,11 @@ class ExampleStream(Dataset[Example]):
     def __getitem__(self, position: int) -> Example:
         """Return the example at a position, counted from 0 over the whole run."""
         number, offset = divmod(position, len(self.pipeline))
-        rng = np.random.default_rng([self.seed, 1, position])
-        return self.pipeline.example(int(self._order(number)[offset]), rng)
+        return self.pipeline.example(int(self._order(number)[offset]), example_rng(self.seed, position))
 
     def _order(self, number: int) -> NDArray[np.int64]:
         if self._pass is None or self._pass[0] != number:
-            self._pass = number, np.random.default_rng([self.seed, 0, number]).permutation(len(self.pipeline))
+            self._pass = number, pass_order(self.seed, number, len(self.pipeline))
         return self._pass[1]
 
 
