@@ -88,6 +88,18 @@ def size_problems(ids: NDArray[np.int32], image_size: tuple[int, int]) -> Iterat
         yield f"is {_measures(ids.shape)} but the image is {_measures(image_size)}{turned}"
 
 
+def claim_problems(row: Mapping[str, Any], image_size: tuple[int, int]) -> Iterator[str]:
+    """Yield whether a row of `images` states another width or height than its picture has; it may state none."""
+    claimed = row.get("height"), row.get("width")
+    if None in claimed or claimed == image_size:
+        return
+    if not all(map(is_integer, claimed)):
+        yield f"the JSON says width {claimed[1]!r} and height {claimed[0]!r}, expected whole numbers"
+        return
+    turned = " in the orientation that its EXIF data asks for" if claimed == image_size[::-1] else ""
+    yield f"the JSON says {claimed[1]}x{claimed[0]} but the image is {_measures(image_size)}{turned}"
+
+
 def pixel_problems(ids: NDArray[np.int32], entries: Collection[int]) -> Iterator[str]:
     """Yield where a decoded id map (H, W) disagrees with the ids of its entries in the JSON."""
     pixels = value_counts(ids)

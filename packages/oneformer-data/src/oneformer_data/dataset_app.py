@@ -1,0 +1,14 @@
+"""The command `dataset`: its Typer app, put together from the modules of its commands.
+
+Only these modules import typer, which comes with oneformer-cli. What a command runs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from oneformer_data import check_app, stats_app
+
+app = typer.Typer(help="Check and count annotated images.", no_args_is_help=True, add_completion=False)
+app.command("check")(check_app.check)
+app.command("stats")(stats_app.stats)
