@@ -16,3 +16,26 @@ def test_show_draws_examples_of_a_spec(nuclei, tmp_path, monkeypatch):
     assert result.exit_code == 0
     assert result.stdout == f"{tmp_path}: 2 examples\n"
     assert len(list(tmp_path.glob("*.png"))) == 2
+
+
+@pytest.fixture
+def files(nuclei, monkeypatch) -> list[str]:
+    """Options that name the validation data of the example."""
+    monkeypatch.chdir(nuclei)
+    words = ["--annotations", "annotations/panoptic_val.json", "--images", "images/val", "--panoptic", "panoptic/val"]
+    return [*words, "--label-map", "label_map.json"]
+
+
+def test_check_finds_nothing_wrong_with_the_example(files):
+    result = CliRunner().invoke(app, ["check", *files], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("no problems\n")
+
+
+def test_stats_counts_the_example_and_draws_it(files, tmp_path):
+    words = ["stats", *files, "--json", f"{tmp_path / 'a.json'}", "--picture", f"{tmp_path / 'a.png'}"]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "nucleus" in result.stdout
+    assert (tmp_path / "a.json").is_file()
+    assert (tmp_path / "a.png").is_file()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 
 from oneformer_data.loading import read_labels, reader
-from oneformer_data.sources import Source, is_set, source_type, sources
-from oneformer_spec.errors import DataError, SpecError
+from oneformer_data.selection import split_sources
+from oneformer_data.sources import Source, source_type
+from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import resolve
-from oneformer_spec.schema import DatasetSection, Spec, Split
+from oneformer_spec.schema import Spec
 
 
 def problems(spec: Spec) -> Iterator[str]:
@@ -19,10 +19,7 @@ def problems(spec: Spec) -> Iterator[str]:
     Raises:
         SpecError: The spec names no data, no label map, or a type that no installed reader reads.
     """
-    splits = _splits_that_are_set(spec.dataset)
-    if not splits:
-        raise SpecError("dataset: no split is set, so there is no data to check")
-    every = [source for split in splits for source in sources(spec.dataset, split)]
+    every = [source for split in split_sources(spec.dataset).values() for source in split]
     try:
         labels = read_labels(spec)
     except DataError as error:
@@ -48,8 +45,3 @@ def source_problems(source: Source, labels: Labels) -> Iterator[str]:
             samples[index]
         except DataError as error:
             yield str(error)
-
-
-def _splits_that_are_set(dataset: DatasetSection) -> list[str]:
-    values = {field.name: getattr(dataset, field.name) for field in fields(dataset)}
-    return [name for name, value in values.items() if isinstance(value, Split) and is_set(value)]

@@ -31,6 +31,20 @@ def claimed_size(row: Mapping[str, Any]) -> tuple[int, int] | None:
     return height, width
 
 
+def claim_problems(row: Mapping[str, Any], image_size: tuple[int, int]) -> Iterator[str]:
+    """Yield whether a row of `images` states another width or height than its picture has; it may state none."""
+    if row.get("height") is None or row.get("width") is None:
+        return
+    claimed = claimed_size(row)
+    if claimed is None:
+        found = f"width {row['width']!r} and height {row['height']!r}"
+        yield f"the JSON says {found}, expected whole numbers from 1 on"
+        return
+    problem = size_problem(claimed, image_size, "the JSON says")
+    if problem is not None:
+        yield problem
+
+
 def size_problem(found: tuple[int, ...], image_size: tuple[int, ...], what: str = "is") -> str | None:
     """Return whether a size (height, width) that should be the picture's is another one."""
     if found == image_size:

@@ -9,6 +9,7 @@ from oneformer_data.categories import category_problems
 from oneformer_data.documents import is_integer, listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_ids
+from oneformer_data.image_list import claim_problems
 from oneformer_data.panoptic_check import json_problems, pixel_problems, size_problems
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError
@@ -37,23 +38,27 @@ def problems(source: Source, labels: Labels) -> Iterator[str]:
     if not annotations:
         yield f"{path}: has no annotations"
         return
-    names = {row["id"]: row.get("file_name") for row in pictures if isinstance(row.get("id"), int | str)}
+    listed_pictures = {row["id"]: row for row in pictures if isinstance(row.get("id"), int | str)}
     progress = Progress(f"check {path}", "images")
     for number, row in enumerate(annotations, start=1):
         image_id = row.get("image_id")
         if isinstance(image_id, int | str):
             item = f"(image {image_id} of {path})"
-            for problem in _file_problems(names.get(image_id), images, row, panoptic):
+            for problem in _file_problems(listed_pictures.get(image_id, {}), images, row, panoptic):
                 yield f"{problem} {item}"
         progress(number, len(annotations))
 
 
-def _file_problems(name: object, images: Folder, row: Mapping[str, Any], panoptic: Folder) -> Iterator[str]:
+def _file_problems(
+    picture: Mapping[str, Any], images: Folder, row: Mapping[str, Any], panoptic: Folder
+) -> Iterator[str]:
     """Yield the problems of one picture and its PNG, and of the two together where both can be decoded."""
-    size, ids = None, None
+    size, ids, name = None, None, picture.get("file_name")
     try:
         if isinstance(name, str) and name:
-            size = read_image(images.allowed(name)).shape[:2]
+            height, width, _ = read_image(images.allowed(name)).shape
+            size = height, width
+            yield from (f"{images.path(name)}: {problem}" for problem in claim_problems(picture, size))
     except DataError as error:
         yield str(error)
     try:

@@ -31,13 +31,13 @@ def _overall(metrics: Mapping[str, Any]) -> str:
             for kind in ("all", "things", "stuff")
             if (means := metrics["PQ"][kind]) is not None
         ]
-        blocks.append(_aligned([["panoptic", "PQ", "SQ", "RQ", "classes"], *rows]))
+        blocks.append(aligned([["panoptic", "PQ", "SQ", "RQ", "classes"], *rows]))
     if "AP" in metrics:
         names = [name for name in metrics["AP"] if name != "per_class"]
-        blocks.append(_aligned([["instance", *names], ["masks", *(_percent(metrics["AP"][name]) for name in names)]]))
+        blocks.append(aligned([["instance", *names], ["masks", *(_percent(metrics["AP"][name]) for name in names)]]))
     if "mIoU" in metrics:
         names = ["mIoU", "fwIoU", "mAcc", "pixel_acc"]
-        blocks.append(_aligned([["semantic", *names], ["pixels", *(_percent(metrics[name]) for name in names)]]))
+        blocks.append(aligned([["semantic", *names], ["pixels", *(_percent(metrics[name]) for name in names)]]))
     return "\n\n".join(blocks)
 
 
@@ -60,7 +60,7 @@ def _per_class(metrics: Mapping[str, Any], labels: Labels) -> str:
     for index, label in enumerate(labels):
         cells = [_percent(rows.get(str(label.id), {}).get(field)) for _, rows, field in present]
         body.append([label.name, *cells, *([_percent(semantic[index])] if semantic is not None else [])])
-    return _aligned([head, *body])
+    return aligned([head, *body])
 
 
 def _percent(value: float | None) -> str:
@@ -68,7 +68,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None or value < 0 else f"{100 * value:.2f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Lay rows out in columns: the first to the left, the numbers to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(

@@ -22,6 +22,7 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "train": "oneformer-train",
         "evaluate": "oneformer-data",
         "score": "oneformer-data",
+        "dataset": "oneformer-data",
         "inference": "oneformer-deploy",
         "export": "oneformer-model[onnx]",
         "convert": "oneformer-model",
