@@ -107,6 +107,12 @@ def change(path: str, value: object):
         ("annotations/0/iscrowd", 2, "image 1: annotation 7: iscrowd must be 0 or 1, found 2"),
         ("annotations/0/segmentation", None, "annotation 7: has no segmentation, so this is not a COCO instance file"),
         ("annotations/0/segmentation", [[1, 2, 3]], "annotation 7: polygon 0 has 3 numbers"),
+        ("annotations/0/segmentation", [[10**400, 2, 3, 4, 5, 6]], "annotation 7: polygon 0 reaches to 1000"),
+        (
+            "annotations/0/segmentation",
+            [[-60, 0, 60, 0] * 50_000],
+            "annotation 7: polygons have outlines of 12000000 pixels, expected at most 10000000",
+        ),
         ("annotations/3/segmentation/size", [30, 20], "annotation 10: the run lengths are of size [30, 20]"),
         ("annotations/0/segments_info", [], "is a COCO panoptic file, which needs its folder of PNG maps"),
         (
@@ -149,6 +155,15 @@ def test_run_lengths_that_go_on_after_the_picture_are_found_when_they_are_drawn(
         open_instance(wrong, LABELS)[0]
     [line] = problems(wrong, LABELS)
     assert "annotation 9" in line
+
+
+def test_a_pile_of_objects_takes_bounded_memory(folder, document):
+    row = document["annotations"][0]
+    document["annotations"] = [{**row, "id": number} for number in range(1, 103)]
+    wrong = source(folder, document)
+    with pytest.raises(DataError, match=r"annotation 101: lies over objects in all of 100 layers"):
+        open_instance(wrong, LABELS)[0]
+    assert [line.split(":")[0] for line in problems(wrong, LABELS)] == ["annotation 101", "annotation 102"]
 
 
 def test_a_mask_without_pixels_is_told_of(folder, document):

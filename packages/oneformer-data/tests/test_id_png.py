@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +43,24 @@ def test_in_gray_files_the_value_is_the_id(tmp_path, dtype, values):
     Image.fromarray(np.array([values], dtype=dtype)).save(tmp_path / "a.png")
     assert read_ids(tmp_path / "a.png").tolist() == [values]
     assert read_classes(tmp_path / "a.png").tolist() == [values]
+
+
+@pytest.mark.parametrize(("bits", "packed", "values"), [(1, 0b01, [0, 1]), (2, 0b0111, [1, 3]), (4, 0x1F, [1, 15])])
+def test_few_bits_of_gray_are_the_value_too(tmp_path, bits, packed, values):
+    (tmp_path / "a.png").write_bytes(gray_png(bits, packed << (8 - 2 * bits)))
+    assert read_ids(tmp_path / "a.png").tolist() == [values]
+    assert read_classes(tmp_path / "a.png").tolist() == [values]
+
+
+def gray_png(bits: int, row: int) -> bytes:
+    """A gray PNG of one row of two pixels, which Pillow does not write with 2 or 4 bits."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes([0, row]))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
 
 
 def test_class_values_of_a_palette_file_are_its_indices(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from oneformer_data.masks import compressed, draw, read_segmentation, run_lengths, segmentation_problem
+from oneformer_data.masks import compressed, draw, encoded, read_segmentation, run_lengths, segmentation_problem
 
 SQUARE = [1.0, 1.0, 5.0, 1.0, 5.0, 4.0, 1.0, 4.0]
 
@@ -45,6 +45,15 @@ def test_polygons_are_filled_as_pycocotools_fills_them():
     assert mask.sum() > 20
 
 
+def test_many_corners_are_no_long_outline():
+    assert segmentation_problem([[1, 2, 3, 4] * 200_000], (8, 10)) is None
+
+
+def test_encoded_masks_are_those_that_are_drawn():
+    for segmentation in (read_segmentation([SQUARE]), compressed([3, 7, 70])):
+        np.testing.assert_array_equal(draw(encoded(segmentation, (8, 10)), (8, 10)), draw(segmentation, (8, 10)))
+
+
 @pytest.mark.parametrize(
     ("segmentation", "problem"),
     [
@@ -55,6 +64,9 @@ def test_polygons_are_filled_as_pycocotools_fills_them():
         ([[1, 2, 3, 4, 5, float("nan")]], "the coordinate nan"),
         ([[1, 2, 3, 4, 5, "6"]], "the coordinate '6'"),
         ([[1, 2, 3, 4, 5, 1e9]], "far outside the image of 10x8 pixels"),
+        ([[1, 2, 3, 4, 5, 10**400]], "far outside the image of 10x8 pixels"),
+        ([[-16, 0, 16, 0] * 200_000], "outlines of 12800000 pixels, expected at most 10000000"),
+        ([[-16, 0, 16, 0] * 100_000] * 2, "outlines of 12800000 pixels, expected at most 10000000"),
         ({"size": [10, 8], "counts": [80]}, "are of size [10, 8], the image is [8, 10]"),
         ({"size": [8, 10], "counts": [10, 10**12]}, "cover 1000000000010 pixels, the image has 80"),
         ({"size": [8, 10], "counts": [100, -20]}, "whole numbers from 0 on"),
@@ -67,8 +79,9 @@ def test_what_is_refused(segmentation, problem):
 
 @pytest.mark.parametrize("text", ["PP", "zz\x7f", "\xff", "o" * 40, "\x10", compressed([40]), compressed([0, 10**9])])
 def test_text_that_lies_is_refused_without_drawing(text):
-    with pytest.raises(ValueError, match=r"damaged|do not end with the picture"):
-        draw(text, (8, 10))
+    for read in (draw, encoded):
+        with pytest.raises(ValueError, match=r"damaged|do not end with the picture"):
+            read(text, (8, 10))
 
 
 @given(st.text(alphabet=[chr(code) for code in range(48, 112)], max_size=12))

@@ -59,6 +59,13 @@ def test_packed_records_are_the_records(case, labels):
         assert np.array_equal(one.id_maps, other.id_maps)
 
 
+def test_a_name_that_no_file_can_have_is_told_of(folder, labels):
+    folder.document["images"][0]["file_name"] = "\ud800.png"
+    folder.save()
+    with pytest.raises(DataError, match=r"\.png: does not exist"):
+        coco_panoptic.open_panoptic(packed(folder.source), labels)
+
+
 def test_the_next_start_parses_nothing(case, labels, cache, monkeypatch):
     open_it, source = case
     first = list(open_it(packed(source), labels).records)

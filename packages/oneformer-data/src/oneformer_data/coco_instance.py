@@ -29,6 +29,7 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.tasks import Task
 
 TASKS = (Task.INSTANCE,)
+_MOST_LAYERS = 100  # each has the picture's size; in real data few objects share a pixel
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,17 @@ def load(record: Record, *, source: str, images: Folder, things: Sequence[bool])
 
 
 def put(layers: list[NDArray[np.int32]], mask: NDArray[np.bool_], number: int) -> None:
-    """Write an id into the first layer (H, W) where no pixel of its mask (H, W) is taken, or into a new one."""
+    """Write an id into the first layer (H, W) where no pixel of its mask (H, W) is taken, or into a new one.
+
+    Raises:
+        ValueError: There are too many layers.
+    """
     for layer in layers:
         if not layer[mask].any():
             layer[mask] = number
             return
+    if len(layers) == _MOST_LAYERS:
+        raise ValueError(f"lies over objects in all of {_MOST_LAYERS} layers; so many on one place are not read")
     layers.append(np.where(mask, np.int32(number), np.int32(0)))
 
 

@@ -11,12 +11,13 @@ from PIL import Image, UnidentifiedImageError
 from oneformer_spec.errors import DataError
 
 MAX_ID = 256**3 - 1
+_SPREAD: dict[object, int] = {"L;2": 85, "L;4": 17}  # Pillow spreads gray of 2 and 4 bits over 0..255
 
 
 def read_ids(path: str | Path) -> NDArray[np.int32]:
     """Return the ids of a panoptic PNG, int32 (H, W).
 
-    Colours count in palette files, too; in gray files of 8 or 16 bits the value is the id.
+    Colours count in palette files, too; in gray files the value is the id.
 
     Raises:
         DataError: The file is missing, damaged or no PNG.
@@ -36,7 +37,7 @@ def write_ids(path: str | Path, ids: NDArray[np.integer]) -> None:
 
 
 def read_classes(path: str | Path) -> NDArray[np.int32]:
-    """Return the values of a gray (8 or 16 bit) or palette PNG, int32 (H, W); a palette's colours do not count.
+    """Return the values of a gray or palette PNG of any depth, int32 (H, W); a palette's colours do not count.
 
     Raises:
         DataError: The file is missing, damaged, or has colours instead of values.
@@ -50,8 +51,9 @@ def read_classes(path: str | Path) -> NDArray[np.int32]:
 def _opened(path: str | Path) -> Image.Image:
     try:
         with Image.open(path, formats=["PNG"]) as picture:
+            spread = _SPREAD.get(picture.tile[0].args) if picture.tile else None
             picture.load()
-            return picture
+            return picture if spread is None else picture.point(lambda level: level // spread)
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist") from None
     except UnidentifiedImageError:

@@ -7,10 +7,8 @@ from typing import Any
 
 from oneformer_data.documents import is_integer
 from oneformer_data.image_list import claimed_size, has_key, image_problems
-from oneformer_data.masks import segmentation_problem
+from oneformer_data.masks import LARGEST_SIDE, segmentation_problem
 from oneformer_spec.labels import Labels
-
-_LARGEST_SIDE = 65_500  # of a JPEG; no decoder here makes larger pictures
 
 
 def json_problems(images: Sequence[Any], annotations: Sequence[Any], labels: Labels) -> Iterator[str]:
@@ -23,9 +21,9 @@ def json_problems(images: Sequence[Any], annotations: Sequence[Any], labels: Lab
     for row in images:
         if has_key(row, "id"):
             sizes[row["id"]] = size = claimed_size(row)
-            if size is None or max(size) > _LARGEST_SIDE:
+            if size is None or max(size) > LARGEST_SIDE:
                 found = f"height {row.get('height')!r} and width {row.get('width')!r}"
-                yield f"image {row['id']}: has {found}, expected whole numbers from 1 to {_LARGEST_SIDE}"
+                yield f"image {row['id']}: has {found}, expected whole numbers from 1 to {LARGEST_SIDE}"
     seen: set[int] = set()
     for number, row in enumerate(annotations):
         identity = row.get("id")

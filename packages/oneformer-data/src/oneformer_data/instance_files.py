@@ -6,7 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oneformer_data.categories import category_problems
+from oneformer_data.coco_instance import put
 from oneformer_data.documents import listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.image_list import claimed_size, has_key, is_name, size_problem
@@ -63,12 +67,15 @@ def _problems(row: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], 
     if problem is not None:
         yield f"{images.path(row['file_name'])}: {problem}"
         return
-    for annotation in annotations:
+    layers: list[NDArray[np.int32]] = []
+    for number, annotation in enumerate(annotations, start=1):
         value = annotation.get("segmentation")
         if value is None or segmentation_problem(value, claimed) is not None:
             continue  # told of as a problem of the JSON
         try:
-            if not draw(read_segmentation(value), claimed).any():
+            mask = draw(read_segmentation(value), claimed)
+            put(layers, mask, number)
+            if not mask.any():
                 yield f"annotation {annotation.get('id')}: its mask has no pixels"
         except ValueError as error:
             yield f"annotation {annotation.get('id')}: {error}"

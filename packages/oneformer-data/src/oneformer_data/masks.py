@@ -1,7 +1,7 @@
 """Instance masks as COCO writes them: polygons, run lengths and compressed run lengths.
 
 Nothing that a file claims is believed before it is checked: a mask has the size of its picture, run lengths end where
-the picture ends, and polygons stay near it.
+the picture ends, and polygons stay near it and are no longer than a filler can take.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ Polygon = tuple[float, ...]
 Segmentation = tuple[Polygon, ...] | str
 """Polygons whose union is the mask, or compressed run lengths for the size of the picture."""
 
+LARGEST_SIDE = 65_500
+"""Of a JPEG, in pixels; no decoder here makes larger pictures."""
+
+_LONGEST_OUTLINE = 10_000_000  # pixels; pycocotools takes 40 bytes for each, and crashes where there is no memory
+
 
 def segmentation_problem(value: object, size: Size) -> str | None:
     """Return what is wrong with a `segmentation` of a picture of that size, or None."""
@@ -35,6 +40,10 @@ def segmentation_problem(value: object, size: Size) -> str | None:
         problem = _polygon_problem(polygon, size)
         if problem is not None:
             return f"polygon {number} {problem}"
+    # The first bound is quick: no edge is longer than from one side of where corners may lie to the other.
+    corners = sum(map(len, value)) // 2
+    if 2 * corners * _reach(size) > _LONGEST_OUTLINE and (length := sum(map(_outline, value))) > _LONGEST_OUTLINE:
+        return f"polygons have outlines of {length:.0f} pixels, expected at most {_LONGEST_OUTLINE}"
     return None
 
 
@@ -52,12 +61,22 @@ def draw(segmentation: Segmentation, size: Size) -> NDArray[np.bool_]:
     Raises:
         ValueError: Run lengths are damaged, or do not end with the picture.
     """
-    if isinstance(segmentation, str):
-        return _from_runs(run_lengths(segmentation), size)
-    from pycocotools import mask
+    runs = _runs(segmentation if isinstance(segmentation, str) else _filled(segmentation, size), size)
+    height, width = size
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
-    union = mask.merge(mask.frPyObjects([list(polygon) for polygon in segmentation], *size))
-    return _from_runs(run_lengths(union["counts"].decode()), size)
+
+def encoded(segmentation: Segmentation, size: Size) -> str:
+    """Return the mask of a segmentation as compressed run lengths that can be trusted.
+
+    Raises:
+        ValueError: Run lengths are damaged, or do not end with the picture.
+    """
+    if not isinstance(segmentation, str):
+        return _filled(segmentation, size)
+    _runs(segmentation, size)
+    return segmentation
 
 
 def run_lengths(text: str) -> NDArray[np.int64]:
@@ -102,13 +121,20 @@ def compressed(counts: Sequence[int]) -> str:
     return "".join(text)
 
 
-def _from_runs(runs: NDArray[np.int64], size: Size) -> NDArray[np.bool_]:
-    """Return the mask of run lengths, which go down the columns and begin with the background."""
-    height, width = size
+def _filled(polygons: Sequence[Polygon], size: Size) -> str:
+    """Return the union of polygons as compressed run lengths."""
+    from pycocotools import mask
+
+    text: bytes = mask.merge(mask.frPyObjects([list(polygon) for polygon in polygons], *size))["counts"]
+    return text.decode()
+
+
+def _runs(text: str, size: Size) -> NDArray[np.int64]:
+    """Return the run lengths of a picture's mask, which go down the columns and begin with the background."""
+    runs, (height, width) = run_lengths(text), size
     if (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f"the run lengths do not end with the picture of {width}x{height} pixels")
-    values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    return runs
 
 
 def _runs_problem(value: Mapping[str, Any], size: Size) -> str | None:
@@ -130,9 +156,20 @@ def _polygon_problem(polygon: object, size: Size) -> str | None:
         found = f"{len(polygon)} numbers" if isinstance(polygon, list) else f"{polygon!r}"
         return f"has {found}, expected x and y of at least three corners"
     for number in polygon:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        if not (is_integer(number) or (isinstance(number, float) and math.isfinite(number))):
             return f"has the coordinate {number!r}, expected a number"
-    reach = 2 * max(size)
+    reach = _reach(size)
     if max(polygon) > reach or min(polygon) < -reach:
         return f"reaches to {max(polygon, key=abs)}, far outside the image of {size[1]}x{size[0]} pixels"
     return None
+
+
+def _reach(size: Size) -> int:
+    """Return how far from 0 a coordinate may lie, in pixels."""
+    return 2 * max(size)
+
+
+def _outline(polygon: Sequence[float]) -> float:
+    """Return the length of a polygon's outline in steps from pixel to pixel, diagonal ones included."""
+    corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())

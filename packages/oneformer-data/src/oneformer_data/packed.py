@@ -180,4 +180,4 @@ def _digest(body: bytes | memoryview) -> str:
 
 
 def _plain(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")

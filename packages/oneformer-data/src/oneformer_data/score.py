@@ -11,6 +11,8 @@ from oneformer_data.counts import IdMap, value_counts
 from oneformer_data.documents import is_integer, listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.id_png import read_classes, read_ids
+from oneformer_data.image_list import claimed_size
+from oneformer_data.masks import LARGEST_SIDE, encoded, read_segmentation, segmentation_problem
 from oneformer_data.metrics.ap import AveragePrecision, Found, Instances, Rle, Truth
 from oneformer_data.metrics.miou import SemanticScores
 from oneformer_data.metrics.pq import PanopticQuality, tally
@@ -105,12 +107,15 @@ def _consistent_ids(folder: Folder, name: str, segments: Sequence[SegmentInfo], 
 
 def _sizes(rows: Sequence[Mapping[str, Any]], path: str) -> dict[int | str, tuple[int, int]]:
     """Return height and width by image id."""
+    sizes = {}
     for row in rows:
         if not isinstance(row.get("id"), int | str):
             raise DataError(f"{path}: an entry of 'images' has no id")
-        if not all(is_integer(row.get(edge)) and row[edge] > 0 for edge in ("height", "width")):
-            raise DataError(f"{path}: image {row['id']}: has no height and width above 0")
-    return {row["id"]: (row["height"], row["width"]) for row in rows}
+        size = claimed_size(row)
+        if size is None or max(size) > LARGEST_SIDE:
+            raise DataError(f"{path}: image {row['id']}: has no height and width from 1 to {LARGEST_SIDE}")
+        sizes[row["id"]] = size
+    return sizes
 
 
 def _check_sizes(truth: IdMap, predicted: IdMap, path: str, item: str) -> None:
@@ -140,22 +145,13 @@ def _instances(
 
 def _rle(segmentation: Any, size: tuple[int, int], where: str) -> Rle:
     """Return the run lengths of polygons, counts, or compressed counts."""
-    from pycocotools.mask import frPyObjects, merge
-
+    problem = segmentation_problem(segmentation, size)
+    if problem is not None:
+        raise DataError(f"{where}: {problem}")
     try:
-        if isinstance(segmentation, list):
-            rle: Rle = merge(frPyObjects(segmentation, *size))
-            return rle
-        if list(segmentation["size"]) != list(size):
-            raise DataError(f"{where}: its mask is {segmentation['size']}, the image {list(size)} (height, width)")
-        if isinstance(segmentation["counts"], list):
-            if sum(segmentation["counts"]) != size[0] * size[1]:
-                raise DataError(f"{where}: its run lengths do not add up to the image's pixels")
-            rle = frPyObjects(segmentation, *size)
-            return rle
-        return {"size": list(size), "counts": segmentation["counts"]}
-    except (TypeError, KeyError, ValueError, IndexError):
-        raise DataError(f"{where}: its segmentation is neither polygons nor run lengths") from None
+        return {"size": list(size), "counts": encoded(read_segmentation(segmentation), size)}
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _area(row: Mapping[str, Any], mask: Rle) -> float:
