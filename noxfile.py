@@ -28,6 +28,7 @@ NEED_ALL = (
     "packages/oneformer-spec/tests/test_decode.py",
     "packages/oneformer-spec/tests/test_frame.py",
     "packages/oneformer-spec/tests/test_resample.py",
+    "packages/oneformer-data/tests/test_data_tools_app.py",
     "packages/oneformer-data/tests/test_dataset_app.py",
     "packages/oneformer-data/tests/test_score_app.py",
     "packages/oneformer-model/tests/test_convert_app.py",

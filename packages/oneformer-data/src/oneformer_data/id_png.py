@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,17 @@ def read_ids(path: str | Path) -> NDArray[np.int32]:
 
 def write_ids(path: str | Path, ids: NDArray[np.integer]) -> None:
     """Write ids (H, W), 0..2^24-1, as a panoptic PNG."""
-    channels = np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-    Image.fromarray(channels).save(path, format="PNG")
+    Path(path).write_bytes(ids_png(ids))
+
+
+def ids_png(ids: NDArray[np.integer]) -> bytes:
+    """Return the panoptic PNG of ids (H, W), 0..2^24-1."""
+    return _png(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8))
+
+
+def classes_png(classes: NDArray[np.integer]) -> bytes:
+    """Return the gray PNG of class values (H, W), 0..65535: of 8 bits where they suffice, else of 16."""
+    return _png(classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16))
 
 
 def read_classes(path: str | Path) -> NDArray[np.int32]:
@@ -60,3 +70,9 @@ def _opened(path: str | Path) -> Image.Image:
         raise DataError(f"{path}: not a PNG file") from None
     except Exception as error:  # Pillow raises nearly every type on damaged bytes
         raise DataError(f"{path}: damaged PNG: {' '.join(str(error).split()) or type(error).__name__}") from None
+
+
+def _png(pixels: NDArray[np.integer]) -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()

@@ -11,7 +11,7 @@ def oneformer_commands() -> list[Command]:
     return [
         Command("evaluate", "oneformer_data.evaluate:run", "Score a model on labelled images: PQ, mask AP and mIoU."),
         Command("score", "oneformer_data.score_app:app", "Score saved predictions against ground truth.", kind="app"),
-        Command("dataset", "oneformer_data.dataset_app:app", "Check, count and look at annotated images.", kind="app"),
+        Command("dataset", "oneformer_data.dataset_app:app", "Check, count, show and convert images.", kind="app"),
     ]
 
 

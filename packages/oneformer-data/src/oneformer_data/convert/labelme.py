@@ -1,0 +1,127 @@
+"""LabelMe: a JSON file per picture with named shapes; shapes of one name and group are parts of one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_data.convert.conversion import Annotated
+from oneformer_data.convert.layers import stacked
+from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.shapes import draw
+from oneformer_data.documents import listed, read_json
+from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_spec.errors import DataError
+from oneformer_spec.images import read_image
+from oneformer_spec.labels import Labels
+
+
+def read(annotations: Path, images: Path, label_map: Path | None) -> Annotated:
+    """Find the JSON files below a folder.
+
+    The picture of `annotations/a/b.json` is `images/a/` + the last part of its `imagePath`, so that no file leaves the
+    folder. Without a label map the names that occur become things, in the order of the alphabet.
+
+    Raises:
+        DataError: The folder is missing or holds no JSON file, or the label map is wrong.
+    """
+    if not annotations.is_dir():
+        raise DataError(f"{annotations}: {'is not a folder' if annotations.exists() else 'does not exist'}")
+    paths = sorted(annotations.rglob("*.json"))
+    if not paths:
+        raise DataError(f"{annotations}: holds no JSON files")
+    labels = Labels.read(label_map) if label_map is not None else _found_labels(paths, annotations)
+    indices = {label.name: index for index, label in enumerate(labels)}
+    loads = [
+        partial(
+            load,
+            path,
+            images,
+            subfolder=path.parent.relative_to(annotations).as_posix(),
+            number=number,
+            labels=labels,
+            indices=indices,
+        )
+        for number, path in enumerate(paths, start=1)
+    ]
+    formats = tuple(Format) if any(label.isthing for label in labels) else (Format.PANOPTIC, Format.SEMANTIC)
+    return Annotated(images, labels, loads, formats)
+
+
+def load(
+    path: Path, images: Path, *, subfolder: str, number: int, labels: Labels, indices: Mapping[str, int]
+) -> Sample:
+    """Read a picture and draw its shapes; `indices` are the class indices by name.
+
+    Raises:
+        DataError: A file is damaged or missing, their sizes differ, or a shape is wrong; the message names the shape.
+    """
+    document = read_json(path)
+    shapes = listed(document, "shapes", path)
+    name = _picture_name(document, path, subfolder)
+    try:
+        image = read_image(images / name)
+    except DataError as error:
+        raise DataError(f"{error} ({path})") from None
+    size = image.shape[0], image.shape[1]
+    claimed = document.get("imageHeight"), document.get("imageWidth")
+    if None not in claimed and claimed != size:
+        raise DataError(f"{path}: says {claimed[1]}x{claimed[0]} but {images / name} is {size[1]}x{size[0]}")
+    masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+    for position, shape in enumerate(shapes):
+        try:
+            key = _object(shape, position, labels, indices)
+            mask = draw(shape, size)
+        except ValueError as error:
+            raise DataError(f"{path}: shape {position} ({shape.get('label')!r}) {error}") from None
+        masks[key] = masks[key] | mask if key in masks else mask
+    segments = []
+    for segment_id, key in enumerate(masks, start=1):
+        index = indices[str(key[0])]
+        segments.append(SegmentInfo(segment_id, index, labels[index].isthing, is_crowd=False))
+    return Sample(name, number, image, stacked(masks.values(), size), tuple(segments))
+
+
+def _object(shape: Mapping[str, Any], position: int, labels: Labels, indices: Mapping[str, int]) -> tuple[object, ...]:
+    """Return what the parts of one object have in common; all stuff of a class is one.
+
+    Raises:
+        ValueError: The name is no class, or the group no number.
+    """
+    name, group = shape.get("label"), shape.get("group_id")
+    if not isinstance(name, str) or name not in indices:
+        raise ValueError(f"has a name that is not in the label map: {', '.join(labels.names[:20])}")
+    if group is not None and not isinstance(group, int):
+        raise ValueError(f"has the group_id {group!r}, expected a whole number or null")
+    if not labels[indices[name]].isthing:
+        return (name,)
+    return (name, "shape", position) if group is None else (name, "group", group)
+
+
+def _picture_name(document: Mapping[str, Any], path: Path, subfolder: str) -> str:
+    stated = document.get("imagePath")
+    name = PurePosixPath(stated.replace("\\", "/")).name if isinstance(stated, str) else ""
+    if name in ("", ".."):
+        raise DataError(f"{path}: imagePath must be a file name, found {stated!r}")
+    return (PurePosixPath(subfolder) / name).as_posix()
+
+
+def _found_labels(paths: Sequence[Path], annotations: Path) -> Labels:
+    """Return the names of all shapes as things; a file that cannot be read is told of when it is converted."""
+    names: set[str] = set()
+    for path in paths:
+        try:
+            rows = listed(read_json(path), "shapes", path)
+        except DataError:
+            continue
+        names |= {row["label"] for row in rows if isinstance(row.get("label"), str) and row["label"]}
+    if not names:
+        raise DataError(f"{annotations}: no shape has a label")
+    return Labels.parse(
+        [{"id": number, "name": name} for number, name in enumerate(sorted(names), 1)], f"{annotations}"
+    )

@@ -1,0 +1,43 @@
+"""Segments that overlap: packed into as few id maps as it takes, and painted over each other into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_data.counts import value_counts
+from oneformer_data.sample import Sample, SegmentInfo
+
+
+def stacked(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Return id maps (L, H, W) of masks (H, W), whose ids count from 1: each in the first layer that has room."""
+    layers = [np.zeros(size, dtype=np.int32)]
+    for number, mask in enumerate(masks, start=1):
+        for layer in layers:
+            if not layer[mask].any():
+                layer[mask] = number
+                break
+        else:
+            layers.append(np.where(mask, np.int32(number), np.int32(0)))
+    return np.stack(layers)
+
+
+def masks(sample: Sample) -> Iterator[tuple[SegmentInfo, NDArray[np.bool_]]]:
+    """Yield each segment of a sample with its mask (H, W)."""
+    homes = {number: layer for layer in sample.id_maps for number in value_counts(layer)}
+    for segment in sample.segments:
+        yield segment, homes[segment.id] == segment.id
+
+
+def flat_ids(sample: Sample) -> NDArray[np.int32]:
+    """Return one id map (H, W) of a sample: where segments overlap, the smaller one lies on top."""
+    if len(sample.id_maps) == 1:
+        layer: NDArray[np.int32] = sample.id_maps[0]
+        return layer
+    areas = value_counts(sample.id_maps)
+    flat = np.zeros(sample.size, dtype=np.int32)
+    for segment, mask in sorted(masks(sample), key=lambda found: -areas[found[0].id]):
+        flat[mask] = segment.id
+    return flat

@@ -1,0 +1,204 @@
+"""The formats that a conversion writes: COCO panoptic, COCO instance, and semantic masks with a JSONL file.
+
+An output writes a PNG per sample when it is added, and its index file at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_data.convert.layers import flat_ids, masks
+from oneformer_data.id_png import classes_png, ids_png
+from oneformer_data.sample import Sample
+from oneformer_spec.atomic import write_atomically
+from oneformer_spec.errors import DataError
+from oneformer_spec.labels import Labels
+
+
+class Format(StrEnum):
+    """What a conversion can write."""
+
+    PANOPTIC = "panoptic"
+    INSTANCE = "instance"
+    SEMANTIC = "semantic"
+
+
+FILES = {
+    Format.PANOPTIC: ("panoptic.json", "panoptic"),
+    Format.INSTANCE: ("instances.json",),
+    Format.SEMANTIC: ("semantic.jsonl", "semantic"),
+}
+"""The index file of a format, and its folder of PNG files."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a conversion writes for now (`folder`), where that will lie in the end (`target`), and the pictures."""
+
+    folder: Path
+    target: Path
+    images: Path
+
+
+class Output(Protocol):
+    """Takes samples; `finish` writes the index file, `settings` are those of a split that reads it."""
+
+    def add(self, sample: Sample) -> None:
+        """Write a sample."""
+
+    def finish(self) -> None:
+        """Write the index file."""
+
+    def settings(self) -> dict[str, str]:
+        """Return the fields of `dataset.<split>`."""
+
+
+class PanopticOutput:
+    """COCO panoptic: where segments overlap, the smaller one lies on top, and one that is hidden is left out."""
+
+    def __init__(self, place: Place, labels: Labels) -> None:
+        self._place = place
+        self._labels = labels
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Write the PNG of a sample."""
+        ids, name = flat_ids(sample), png_name(sample.name)
+        write_atomically(self._place.folder / "panoptic" / name, ids_png(ids))
+        rows = []
+        for segment in sample.segments:
+            mask = ids == segment.id
+            if mask.any():
+                category = {"category_id": self._labels[segment.class_index].id, "iscrowd": int(segment.is_crowd)}
+                rows.append({"id": segment.id, **category, "area": int(mask.sum()), "bbox": bounding_box(mask)})
+        self._images.append(image_row(sample))
+        self._annotations.append({"image_id": sample.image_id, "file_name": name, "segments_info": rows})
+
+    def finish(self) -> None:
+        """Write the JSON."""
+        document = {"images": self._images, "annotations": self._annotations, "categories": self._labels.rows()}
+        write_atomically(self._place.folder / "panoptic.json", json.dumps(document))
+
+    def settings(self) -> dict[str, str]:
+        """Return the fields of a split."""
+        target = self._place.target
+        files = {"annotations": f"{target / 'panoptic.json'}", "panoptic": f"{target / 'panoptic'}"}
+        return {"images": f"{self._place.images}", **files}
+
+
+class InstanceOutput:
+    """COCO instance: things alone, compressed run lengths, ids from 1. Overlapping objects keep all their pixels."""
+
+    def __init__(self, place: Place, labels: Labels) -> None:
+        self._place = place
+        self._labels = labels
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, sample: Sample) -> None:
+        """Encode the masks of a sample."""
+        self._images.append(image_row(sample))
+        for segment, mask in masks(sample):
+            if segment.isthing:
+                row = {
+                    "id": len(self._annotations) + 1,
+                    "image_id": sample.image_id,
+                    "category_id": self._labels[segment.class_index].id,
+                    "iscrowd": int(segment.is_crowd),
+                    "area": int(mask.sum()),
+                    "bbox": bounding_box(mask),
+                    "segmentation": run_lengths(mask),
+                }
+                self._annotations.append(row)
+
+    def finish(self) -> None:
+        """Write the JSON."""
+        things = [row for row in self._labels.rows() if row["isthing"]]
+        document = {"images": self._images, "annotations": self._annotations, "categories": things}
+        write_atomically(self._place.folder / "instances.json", json.dumps(document))
+
+    def settings(self) -> dict[str, str]:
+        """Return the fields of a split."""
+        return {"images": f"{self._place.images}", "annotations": f"{self._place.target / 'instances.json'}"}
+
+
+class SemanticOutput:
+    """Semantic masks, pixel = category id; crowds keep their category. One root folder holds pictures and masks.
+
+    Raises:
+        DataError: A category id does not fit into 16 bits.
+    """
+
+    def __init__(self, place: Place, labels: Labels) -> None:
+        largest = max(label.id for label in labels)
+        if largest > 65535:
+            raise DataError(f"category {largest}: does not fit into a mask of 16 bits")
+        self._place = place
+        self._labels = labels
+        self._lines: list[str] = []
+        images, target = os.path.realpath(place.images), os.path.realpath(place.target)
+        self._root = os.path.commonpath([images, target])
+        self._images, self._target = os.path.relpath(images, self._root), os.path.relpath(target, self._root)
+
+    def add(self, sample: Sample) -> None:
+        """Write the mask of a sample."""
+        ids, name = flat_ids(sample), png_name(sample.name)
+        classes = np.zeros_like(ids)
+        for segment in sample.segments:
+            classes[ids == segment.id] = self._labels[segment.class_index].id
+        write_atomically(self._place.folder / "semantic" / name, classes_png(classes))
+        picture, mask = Path(self._images, sample.name), Path(self._target, "semantic", name)
+        self._lines.append(json.dumps({"img": picture.as_posix(), "segm": mask.as_posix()}, ensure_ascii=False))
+
+    def finish(self) -> None:
+        """Write the JSONL file."""
+        write_atomically(self._place.folder / "semantic.jsonl", "".join(f"{line}\n" for line in self._lines))
+
+    def settings(self) -> dict[str, str]:
+        """Return the fields of a split."""
+        here = os.path.realpath(os.curdir)
+        inside = Path(self._root).is_relative_to(here)
+        root = os.path.relpath(self._root, here) if inside else self._root
+        return {"images": root, "annotations": f"{self._place.target / 'semantic.jsonl'}"}
+
+
+OUTPUTS: dict[Format, type[PanopticOutput | InstanceOutput | SemanticOutput]] = {
+    Format.PANOPTIC: PanopticOutput,
+    Format.INSTANCE: InstanceOutput,
+    Format.SEMANTIC: SemanticOutput,
+}
+
+
+def png_name(name: str) -> str:
+    """Return the name of the PNG that belongs to a picture."""
+    return PurePosixPath(name).with_suffix(".png").as_posix()
+
+
+def image_row(sample: Sample) -> dict[str, Any]:
+    """Return the row of a sample in the list `images`."""
+    height, width = sample.size
+    return {"id": sample.image_id, "file_name": sample.name, "height": height, "width": width}
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> list[int]:
+    """Return x, y, width and height in pixels of a mask (H, W) that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the compressed run lengths of a mask (H, W)."""
+    from pycocotools import mask as coco
+
+    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode()}

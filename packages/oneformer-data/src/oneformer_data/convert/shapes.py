@@ -1,0 +1,87 @@
+"""Shapes of LabelMe as masks: polygon, rectangle (two opposite corners), circle (centre and a point on its rim)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+Point = tuple[float, float]
+"""x and y in pixels; the upper left corner of a picture is (0, 0), the middle of its first pixel (0.5, 0.5)."""
+
+
+def draw(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
+    """Return the mask (H, W) of a shape, cut off at the picture's borders.
+
+    Raises:
+        ValueError: The shape is of another kind, has wrong points, or covers no pixel.
+    """
+    kind = shape.get("shape_type", "polygon")  # old files name none
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(f"is a {kind}, expected {', '.join(_KINDS)}")
+    points = _points(shape.get("points"), size)
+    wanted, painter = _KINDS[kind]
+    if len(points) not in wanted:
+        expected = "at least three" if kind == "polygon" else "two"
+        raise ValueError(f"is a {kind} of {len(points)} points, expected {expected}")
+    mask = painter(points, size)
+    if not mask.any():
+        raise ValueError("covers no pixel")
+    return mask
+
+
+def _polygon(points: list[Point], size: Size) -> NDArray[np.bool_]:
+    """Fill the pixels whose middle lies in a polygon; where it overlaps itself it is empty."""
+    height, width = size
+    crossings = np.zeros((height, width + 1), dtype=np.int32)  # of its edges with the line left of each middle
+    for (x, y), (next_x, next_y) in zip(points, points[1:] + points[:1], strict=True):
+        low, high = np.clip(np.ceil(np.sort([y, next_y]) - 0.5), 0, height).astype(int)
+        rows = np.arange(low, high)
+        if len(rows):
+            meets = x + (rows + 0.5 - y) * (next_x - x) / (next_y - y)
+            np.add.at(crossings, (rows, np.clip(np.ceil(meets - 0.5), 0, width).astype(int)), 1)
+    inside: NDArray[np.bool_] = np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
+    return inside
+
+
+def _rectangle(points: list[Point], size: Size) -> NDArray[np.bool_]:
+    (x, y), (other_x, other_y) = points
+    return _polygon([(x, y), (other_x, y), (other_x, other_y), (x, other_y)], size)
+
+
+def _circle(points: list[Point], size: Size) -> NDArray[np.bool_]:
+    """Fill the pixels whose middle lies in a circle."""
+    (x, y), rim = points
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    inside: NDArray[np.bool_] = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 <= math.dist((x, y), rim) ** 2
+    return inside
+
+
+_KINDS: Mapping[str, tuple[range, Callable[[list[Point], Size], NDArray[np.bool_]]]] = {
+    "polygon": (range(3, 2**31), _polygon),
+    "rectangle": (range(2, 3), _rectangle),
+    "circle": (range(2, 3), _circle),
+}
+"""How many points each kind has, and what paints it."""
+
+
+def _points(value: object, size: Size) -> list[Point]:
+    if not isinstance(value, list):
+        raise ValueError("has no list of points")
+    reach = 2 * max(size)
+    points = []
+    for point in value:
+        if not isinstance(point, list) or len(point) != 2 or not all(_is_near(number, reach) for number in point):
+            raise ValueError(f"has the point {point!r}, expected x and y near the image of {size[1]}x{size[0]}")
+        points.append((float(point[0]), float(point[1])))
+    return points
+
+
+def _is_near(value: object, reach: int) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= reach  # false for nan
