@@ -177,12 +177,13 @@ def write_annotations(folder: Path, images: int, segments: int) -> None:
     for name in ("images", "panoptic"):
         (folder / name).mkdir(parents=True)
     ids = np.ones((64, 64), dtype=np.int32)
-    Image.new("RGB", (64, 64)).save(folder / "images" / "first.jpg")
-    write_ids(folder / "panoptic" / "first.png", ids)
+    Image.new("RGB", (64, 64)).save(folder / "first.jpg")
+    write_ids(folder / "first.png", ids)
+    picture, png = (folder / "first.jpg").read_bytes(), (folder / "first.png").read_bytes()
     per_image, rows, listed = segments // images, [], []
     for number in range(1, images + 1):
-        os.link(folder / "images" / "first.jpg", folder / "images" / f"{number:012d}.jpg")
-        os.link(folder / "panoptic" / "first.png", folder / "panoptic" / f"{number:012d}.png")
+        (folder / "images" / f"{number:012d}.jpg").write_bytes(picture)
+        (folder / "panoptic" / f"{number:012d}.png").write_bytes(png)
         listed.append({"id": number, "file_name": f"{number:012d}.jpg", "height": 64, "width": 64})
         found = [
             {"id": 1 + n, "category_id": 1 + n % 2, "iscrowd": 0, "bbox": [n, n, 10, 10], "area": 4096}
