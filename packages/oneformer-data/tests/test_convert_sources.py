@@ -298,6 +298,14 @@ def test_a_wrong_labelme_shape_is_one_error(labelled, wrong, message):
         first(open_labelme(labelled))
 
 
+def test_objects_that_pile_up_are_one_error(labelled):
+    edit(labelled, shapes=[shape("cat", SQUARE)] * 100)
+    assert len(first(open_labelme(labelled)).id_maps) == 100
+    edit(labelled, shapes=[shape("cat", SQUARE)] * 101)
+    with pytest.raises(DataError, match=r"a\.json: more than 100 objects lie on one place"):
+        first(open_labelme(labelled))
+
+
 def test_a_wrong_labelme_file_is_one_error(labelled):
     edit(labelled, imageHeight=7)
     with pytest.raises(DataError, match=r"a\.json: says 8x7 but .*a\.jpg is 8x6"):

@@ -14,7 +14,7 @@ from oneformer_data.convert.conversion import Annotated
 from oneformer_data.convert.layers import stacked
 from oneformer_data.convert.outputs import Format
 from oneformer_data.convert.shapes import draw
-from oneformer_data.documents import listed, read_json
+from oneformer_data.documents import is_integer, listed, read_json
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.errors import DataError
 from oneformer_spec.images import read_image
@@ -72,32 +72,47 @@ def load(
     claimed = document.get("imageHeight"), document.get("imageWidth")
     if None not in claimed and claimed != size:
         raise DataError(f"{path}: says {claimed[1]}x{claimed[0]} but {images / name} is {size[1]}x{size[0]}")
-    masks: dict[tuple[object, ...], NDArray[np.bool_]] = {}
+    objects: dict[tuple[object, ...], list[int]] = {}
     for position, shape in enumerate(shapes):
-        try:
-            key = _object(shape, position, labels, indices)
-            mask = draw(shape, size)
-        except ValueError as error:
-            raise DataError(f"{path}: shape {position} ({shape.get('label')!r}) {error}") from None
-        masks[key] = masks[key] | mask if key in masks else mask
+        objects.setdefault(_object(shape, position, path, labels, indices), []).append(position)
+    try:  # masks are drawn one at a time: all of a large picture's would take its memory many times
+        id_maps = stacked((_mask(shapes, parts, path, size) for parts in objects.values()), size)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     segments = []
-    for segment_id, key in enumerate(masks, start=1):
+    for segment_id, key in enumerate(objects, start=1):
         index = indices[str(key[0])]
         segments.append(SegmentInfo(segment_id, index, labels[index].isthing, is_crowd=False))
-    return Sample(name, number, image, stacked(masks.values(), size), tuple(segments))
+    return Sample(name, number, image, id_maps, tuple(segments))
 
 
-def _object(shape: Mapping[str, Any], position: int, labels: Labels, indices: Mapping[str, int]) -> tuple[object, ...]:
-    """Return what the parts of one object have in common; all stuff of a class is one.
+def _mask(
+    shapes: Sequence[Mapping[str, Any]], parts: Sequence[int], path: Path, size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Return the union (H, W) of the shapes at some positions."""
+    union = np.zeros(size, dtype=bool)
+    for position in parts:
+        try:
+            union |= draw(shapes[position], size)
+        except ValueError as error:
+            raise _wrong(shapes[position], position, path, str(error)) from None
+    return union
 
-    Raises:
-        ValueError: The name is no class, or the group no number.
-    """
+
+def _wrong(shape: Mapping[str, Any], position: int, path: Path, problem: str) -> DataError:
+    return DataError(f"{path}: shape {position} ({shape.get('label')!r}) {problem}")
+
+
+def _object(
+    shape: Mapping[str, Any], position: int, path: Path, labels: Labels, indices: Mapping[str, int]
+) -> tuple[object, ...]:
+    """Return what the parts of one object have in common; all stuff of a class is one."""
     name, group = shape.get("label"), shape.get("group_id")
     if not isinstance(name, str) or name not in indices:
-        raise ValueError(f"has a name that is not in the label map: {', '.join(labels.names[:20])}")
-    if group is not None and not isinstance(group, int):
-        raise ValueError(f"has the group_id {group!r}, expected a whole number or null")
+        known = ", ".join(labels.names[:20]) + (", …" if len(labels) > 20 else "")
+        raise _wrong(shape, position, path, f"has a name that is not in the label map: {known}")
+    if group is not None and not is_integer(group):
+        raise _wrong(shape, position, path, f"has the group_id {group!r}, expected a whole number or null")
     if not labels[indices[name]].isthing:
         return (name,)
     return (name, "shape", position) if group is None else (name, "group", group)

@@ -10,24 +10,31 @@ from numpy.typing import NDArray
 from oneformer_data.counts import value_counts
 from oneformer_data.sample import Sample, SegmentInfo
 
+_MOST_LAYERS = 100  # each has the picture's size; in real data few objects share a pixel
+
 
 def stacked(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.int32]:
-    """Return id maps (L, H, W) of masks (H, W), whose ids count from 1: each in the first layer that has room."""
+    """Return id maps (L, H, W) of masks (H, W), whose ids count from 1: each in the first layer that has room.
+
+    Raises:
+        ValueError: There are too many layers.
+    """
     layers = [np.zeros(size, dtype=np.int32)]
     for number, mask in enumerate(masks, start=1):
-        for layer in layers:
-            if not layer[mask].any():
-                layer[mask] = number
-                break
+        free = next((layer for layer in layers if not layer[mask].any()), None)
+        if free is not None:
+            free[mask] = number
+        elif len(layers) == _MOST_LAYERS:
+            raise ValueError(f"more than {_MOST_LAYERS} objects lie on one place")
         else:
             layers.append(np.where(mask, np.int32(number), np.int32(0)))
     return np.stack(layers)
 
 
-def masks(sample: Sample) -> Iterator[tuple[SegmentInfo, NDArray[np.bool_]]]:
-    """Yield each segment of a sample with its mask (H, W)."""
+def masks(sample: Sample, segments: Iterable[SegmentInfo]) -> Iterator[tuple[SegmentInfo, NDArray[np.bool_]]]:
+    """Yield segments of a sample with their masks (H, W)."""
     homes = {number: layer for layer in sample.id_maps for number in value_counts(layer)}
-    for segment in sample.segments:
+    for segment in segments:
         yield segment, homes[segment.id] == segment.id
 
 
@@ -38,6 +45,6 @@ def flat_ids(sample: Sample) -> NDArray[np.int32]:
         return layer
     areas = value_counts(sample.id_maps)
     flat = np.zeros(sample.size, dtype=np.int32)
-    for segment, mask in sorted(masks(sample), key=lambda found: -areas[found[0].id]):
+    for segment, mask in masks(sample, sorted(sample.segments, key=lambda segment: -areas[segment.id])):
         flat[mask] = segment.id
     return flat

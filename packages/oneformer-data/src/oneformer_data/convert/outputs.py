@@ -107,18 +107,17 @@ class InstanceOutput:
     def add(self, sample: Sample) -> None:
         """Encode the masks of a sample."""
         self._images.append(image_row(sample))
-        for segment, mask in masks(sample):
-            if segment.isthing:
-                row = {
-                    "id": len(self._annotations) + 1,
-                    "image_id": sample.image_id,
-                    "category_id": self._labels[segment.class_index].id,
-                    "iscrowd": int(segment.is_crowd),
-                    "area": int(mask.sum()),
-                    "bbox": bounding_box(mask),
-                    "segmentation": run_lengths(mask),
-                }
-                self._annotations.append(row)
+        for segment, mask in masks(sample, [segment for segment in sample.segments if segment.isthing]):
+            row = {
+                "id": len(self._annotations) + 1,
+                "image_id": sample.image_id,
+                "category_id": self._labels[segment.class_index].id,
+                "iscrowd": int(segment.is_crowd),
+                "area": int(mask.sum()),
+                "bbox": bounding_box(mask),
+                "segmentation": run_lengths(mask),
+            }
+            self._annotations.append(row)
 
     def finish(self) -> None:
         """Write the JSON."""
