@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -116,7 +117,6 @@ def test_masks_of_large_category_ids_have_16_bits(folder, output):
 @pytest.mark.parametrize("format", [Format.INSTANCE, Format.SEMANTIC])
 def test_other_formats_are_read_back_by_their_readers(pictures, output, format):
     module = {Format.INSTANCE: "coco_instance", Format.SEMANTIC: "semantic_jsonl"}[format]
-    pytest.importorskip(f"oneformer_data.{module}")
     report, _ = written(pictures, output)
     source = Source("dataset.val", **report.settings[format], type=module)
     for load, sample in zip(pictures.loads, open_source(source, pictures.labels), strict=True):
@@ -204,6 +204,21 @@ def test_a_stopped_conversion_leaves_nothing(pictures, output, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         written(Annotated(pictures.images, pictures.labels, [*pictures.loads, stop], tuple(Format)), output)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_index_file_appears_after_the_files_that_it_names(pictures, output, monkeypatch):
+    moved: list[str] = []
+
+    def replace(old, new):
+        if Path(new).is_relative_to(output):
+            moved.append(Path(new).relative_to(output).as_posix())
+        os_replace(old, new)
+
+    os_replace = os.replace
+    monkeypatch.setattr("os.replace", replace)
+    written(pictures, output)
+    assert len(moved) == 2 * 2 + 4
+    assert all(name.endswith(".png") for name in moved[:4])
 
 
 def test_two_pictures_that_would_share_a_png_are_told(labels, tmp_path, output):

@@ -158,6 +158,16 @@ def test_a_voc_object_is_of_the_class_that_most_of_its_pixels_have(pascal):
         first(open_voc(pascal))
 
 
+def test_what_is_void_in_one_of_the_voc_masks_is_void(pascal):
+    for folder, place in (("SegmentationClass", (0, 0)), ("SegmentationObject", (0, 5))):
+        values = np.asarray(Image.open(pascal / folder / "2007_000032.png")).copy()
+        values[place] = 255
+        palette(pascal / folder / "2007_000032.png", values)
+    pictures = open_voc(pascal)
+    found = [("dog", 5, False), ("dog", 8, False), ("background", 30, False)]
+    assert segments(first(pictures), pictures.labels) == found
+
+
 def test_voc_lists_choose_pictures(pascal):
     (load,) = open_voc(pascal, names=pascal / "train.txt").loads
     assert load().name == "2007_000039.jpg"
