@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +13,16 @@ from torch import Tensor, nn
 
 pytest.importorskip("transformers", reason="the reference of the parity tests: `nox -s parity` installs it")
 
-from oneformer_data.tokenizer import tokenize
-from oneformer_model import OneFormer, Texts, query_decoder, task_tokens, weights
+from parity.pair import LABELS, counterpart, criterion, points, texts
+
+from oneformer_model import OneFormer, query_decoder, task_tokens
 from oneformer_model.adapters.huggingface import IN_MEMORY
 from oneformer_spec.tasks import TASKS, Task
-from oneformer_train.losses import Criterion, LossWeights, PointOptions, Target
+from oneformer_train.losses import Target
 
-SIZE, COUNTS = (60, 83), (3, 2)
-QUERIES, CONTEXT, POINTS = 20, 4, 200
+SIZE = 60, 83
 SEED = 1  # with 0 two queries cost the same for a mask, up to rounding, and either side matches another one
-LABELS = (torch.tensor([0, 2, 4]), torch.tensor([1, 1]))
 TERMS = {"class": "cross_entropy", "mask": "mask", "dice": "dice", "contrastive": "contrastive"}
-
-
-def points(masks: int, count: int) -> Tensor:
-    """The same points for every mask and head, so that both sides need not draw in the same order."""
-    drawn = torch.empty(1, count, 2).uniform_(generator=torch.Generator().manual_seed(count))
-    return drawn.expand(masks, -1, -1).clone()
-
-
-def texts(task: Task) -> Texts:
-    """Hugging Face's texts of two images: what is there, filled up with "an <task> photo"."""
-    lines = [f"an {task} photo", "a photo with a tree", "a photo with a dog", "a photo with a cat"]
-    index = torch.zeros(2, QUERIES - CONTEXT, dtype=torch.int64)
-    index[0, :3], index[1, :2] = torch.tensor([1, 2, 3]), torch.tensor([2, 2])
-    return Texts(torch.tensor([tokenize(line) for line in lines]), index)
 
 
 @dataclass(frozen=True)
@@ -92,13 +77,6 @@ def theirs(model: Any, image: Tensor, masks: list[Tensor], task: Task, patch: py
 
 
 def ours(model: OneFormer, image: Tensor, masks: list[Tensor], task: Task, patch: pytest.MonkeyPatch) -> Side:
-    criterion = Criterion(
-        num_classes=5,
-        weights=LossWeights(classes=2.0, mask=5.0, dice=5.0, contrastive=0.5),
-        points=PointOptions(num_points=POINTS, oversample_ratio=3.0, importance_ratio=0.75),
-        no_object_weight=0.1,
-        deep_supervision=True,
-    )
     seen: list[Tensor] = []
     visible = query_decoder._visible
 
@@ -111,7 +89,7 @@ def ours(model: OneFormer, image: Tensor, masks: list[Tensor], task: Task, patch
         prediction = model(image, task_tokens(task, 2), texts(task))
     targets = [Target(labels, mask) for labels, mask in zip(LABELS, masks, strict=True)]
     assert model.text_branch is not None
-    terms = criterion(prediction, targets, model.text_branch.logit_scale, draw=points)
+    terms = criterion()(prediction, targets, model.text_branch.logit_scale, draw=points)
     terms["loss"].backward()
     return Side({name: value.item() for name, value in terms.items()}, gradients(model), [x[:, 0] for x in seen])
 
@@ -124,15 +102,12 @@ def sides(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> tuple[Side, Side]:
-    """Both sides of one batch; the text encoder is not causal, as Hugging Face's is not."""
+    """Both sides of one batch."""
     reference = hugging_face(training=True, **small_options)
-    reference.save_pretrained(tmp_path)
-    found = weights.read(tmp_path)
-    section = {**found.manifest.model, "text_encoder": {**found.manifest.model["text_encoder"], "causal": False}}
-    model = replace(found, manifest=replace(found.manifest, model=section)).model(training=True).train()
+    model = counterpart(reference, tmp_path)
     drawn = torch.Generator().manual_seed(SEED)
     image = torch.randn(2, 3, *SIZE, generator=drawn)
-    masks = [torch.randn(count, *SIZE, generator=drawn) > 0.3 for count in COUNTS]
+    masks = [torch.randn(count, *SIZE, generator=drawn) > 0.3 for count in map(len, LABELS)]
     task = request.param
     return ours(model, image, masks, task, monkeypatch), theirs(reference, image, masks, task, monkeypatch)
 
