@@ -161,7 +161,7 @@ def test_a_pile_of_objects_takes_bounded_memory(folder, document):
     row = document["annotations"][0]
     document["annotations"] = [{**row, "id": number} for number in range(1, 103)]
     wrong = source(folder, document)
-    with pytest.raises(DataError, match=r"annotation 101: lies over objects in all of 100 layers"):
+    with pytest.raises(DataError, match=r"annotation 101: more than 100 objects lie on one place"):
         open_instance(wrong, LABELS)[0]
     assert [line.split(":")[0] for line in problems(wrong, LABELS)] == ["annotation 101", "annotation 102"]
 

@@ -15,9 +15,9 @@ from pycocotools import mask as coco
 
 from oneformer_data.convert import panoptic
 from oneformer_data.convert.conversion import Annotated, convert
-from oneformer_data.convert.layers import flat_ids, stacked
 from oneformer_data.convert.outputs import Format
 from oneformer_data.id_png import read_classes, read_ids
+from oneformer_data.layers import flat_ids, stacked
 from oneformer_data.loading import open_source
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.sources import Source

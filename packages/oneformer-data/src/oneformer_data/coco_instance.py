@@ -18,6 +18,7 @@ from oneformer_data.documents import listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.image_list import claimed_size, size_problem
 from oneformer_data.instance_check import json_problems
+from oneformer_data.layers import put
 from oneformer_data.masks import Segmentation, Size, draw, read_segmentation
 from oneformer_data.packed import column, kept
 from oneformer_data.sample import Sample, SegmentInfo
@@ -29,7 +30,6 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.tasks import Task
 
 TASKS = (Task.INSTANCE,)
-_MOST_LAYERS = 100  # each has the picture's size; in real data few objects share a pixel
 
 
 @dataclass(frozen=True)
@@ -123,21 +123,6 @@ def load(record: Record, *, source: str, images: Folder, things: Sequence[bool])
         for number, instance in enumerate(record.instances, start=1)
     )
     return Sample(record.image, record.image_id, image, id_maps, segments)
-
-
-def put(layers: list[NDArray[np.int32]], mask: NDArray[np.bool_], number: int) -> None:
-    """Write an id into the first layer (H, W) where no pixel of its mask (H, W) is taken, or into a new one.
-
-    Raises:
-        ValueError: There are too many layers.
-    """
-    for layer in layers:
-        if not layer[mask].any():
-            layer[mask] = number
-            return
-    if len(layers) == _MOST_LAYERS:
-        raise ValueError(f"lies over objects in all of {_MOST_LAYERS} layers; so many on one place are not read")
-    layers.append(np.where(mask, np.int32(number), np.int32(0)))
 
 
 def _instance(row: Mapping[str, Any], labels: Labels) -> Instance:

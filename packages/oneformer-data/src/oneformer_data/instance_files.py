@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.categories import category_problems
-from oneformer_data.coco_instance import put
 from oneformer_data.documents import listed, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.image_list import claimed_size, has_key, is_name, size_problem
 from oneformer_data.instance_check import json_problems
+from oneformer_data.layers import put
 from oneformer_data.masks import draw, read_segmentation, segmentation_problem
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError

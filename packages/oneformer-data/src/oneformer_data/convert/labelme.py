@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.layers import stacked
 from oneformer_data.convert.outputs import Format
 from oneformer_data.convert.shapes import draw
 from oneformer_data.documents import is_integer, listed, read_json
+from oneformer_data.layers import stacked
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.errors import DataError
 from oneformer_spec.images import read_image

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.convert.layers import flat_ids, masks
 from oneformer_data.id_png import classes_png, ids_png
+from oneformer_data.layers import flat_ids, masks
 from oneformer_data.sample import Sample
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import DataError

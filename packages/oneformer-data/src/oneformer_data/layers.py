@@ -13,22 +13,31 @@ from oneformer_data.sample import Sample, SegmentInfo
 _MOST_LAYERS = 100  # each has the picture's size; in real data few objects share a pixel
 
 
-def stacked(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.int32]:
-    """Return id maps (L, H, W) of masks (H, W), whose ids count from 1: each in the first layer that has room.
+def put(layers: list[NDArray[np.int32]], mask: NDArray[np.bool_], number: int) -> None:
+    """Write an id into the first layer (H, W) where no pixel of its mask (H, W) is taken, or into a new one.
 
     Raises:
         ValueError: There are too many layers.
     """
-    layers = [np.zeros(size, dtype=np.int32)]
+    for layer in layers:
+        if not layer[mask].any():
+            layer[mask] = number
+            return
+    if len(layers) == _MOST_LAYERS:
+        raise ValueError(f"more than {_MOST_LAYERS} objects lie on one place")
+    layers.append(np.where(mask, np.int32(number), np.int32(0)))
+
+
+def stacked(masks: Iterable[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Return id maps (L, H, W), at least one, of masks (H, W), whose ids count from 1.
+
+    Raises:
+        ValueError: There are too many layers.
+    """
+    layers: list[NDArray[np.int32]] = []
     for number, mask in enumerate(masks, start=1):
-        free = next((layer for layer in layers if not layer[mask].any()), None)
-        if free is not None:
-            free[mask] = number
-        elif len(layers) == _MOST_LAYERS:
-            raise ValueError(f"more than {_MOST_LAYERS} objects lie on one place")
-        else:
-            layers.append(np.where(mask, np.int32(number), np.int32(0)))
-    return np.stack(layers)
+        put(layers, mask, number)
+    return np.stack(layers) if layers else np.zeros((1, *size), dtype=np.int32)
 
 
 def masks(sample: Sample, segments: Iterable[SegmentInfo]) -> Iterator[tuple[SegmentInfo, NDArray[np.bool_]]]:
