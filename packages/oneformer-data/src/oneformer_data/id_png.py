@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from oneformer_spec.errors import DataError
+from oneformer_spec.images import Content, opened
 
 MAX_ID = 256**3 - 1
 _SPREAD: dict[object, int] = {"L;2": 85, "L;4": 17}  # Pillow spreads gray of 2 and 4 bits over 0..255
 
 
-def read_ids(path: str | Path) -> NDArray[np.int32]:
+def read_ids(path: str | Path | Content) -> NDArray[np.int32]:
     """Return the ids of a panoptic PNG, int32 (H, W).
 
     Colours count in palette files, too; in gray files the value is the id.
@@ -46,7 +47,7 @@ def classes_png(classes: NDArray[np.integer]) -> bytes:
     return _png(classes.astype(np.uint8 if classes.max(initial=0) < 256 else np.uint16))
 
 
-def read_classes(path: str | Path) -> NDArray[np.int32]:
+def read_classes(path: str | Path | Content) -> NDArray[np.int32]:
     """Return the values of a gray or palette PNG of any depth, int32 (H, W); a palette's colours do not count.
 
     Raises:
@@ -58,9 +59,9 @@ def read_classes(path: str | Path) -> NDArray[np.int32]:
     return np.asarray(picture).astype(np.int32)
 
 
-def _opened(path: str | Path) -> Image.Image:
+def _opened(path: str | Path | Content) -> Image.Image:
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with Image.open(opened(path), formats=["PNG"]) as picture:
             spread = _SPREAD.get(picture.tile[0].args) if picture.tile else None
             picture.load()
             return picture if spread is None else picture.point(lambda level: level // spread)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from oneformer_data.cutmix import cutmix
 from oneformer_data.loading import joined, open_parts, read_labels
 from oneformer_data.prompts import texts
 from oneformer_data.sample import Sample
-from oneformer_data.samples import ANNOTATIONS, allowed_tasks, part_of, tasks_at
+from oneformer_data.samples import ANNOTATIONS, allowed_tasks, part_of, shuffled, tasks_at
 from oneformer_data.targets import targets
 from oneformer_data.tokenizer import tokenize
 from oneformer_data.transforms import Color, Transform
@@ -101,6 +101,10 @@ class TrainingPipeline:
             text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
         )
 
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the order of one pass over the samples."""
+        return shuffled(self._samples, rng)
+
     def _augmented(self, index: int, rng: np.random.Generator) -> Sample:
         sample = self._samples[index]
         for step in self._augment:
@@ -108,9 +112,9 @@ class TrainingPipeline:
         return sample
 
 
-def pass_order(seed: int, number: int, length: int) -> NDArray[np.int64]:
-    """Return the order of the samples in one pass of training over them, counted from 0."""
-    return np.random.default_rng([seed, 0, number]).permutation(length)
+def pass_order(seed: int, number: int, samples: Sized) -> NDArray[np.int64]:
+    """Return the order of samples, or of a pipeline's, in one pass of training over them, counted from 0."""
+    return shuffled(samples, np.random.default_rng([seed, 0, number]))
 
 
 def example_rng(seed: int, position: int) -> np.random.Generator:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,22 @@ WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})  # Pillow's names of 16 
 ORIENTATION = 0x0112  # EXIF tag
 
 
+@dataclass(frozen=True)
+class Content:
+    """A file that is in memory already, such as a member of an archive; ``name`` is what errors call it."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def opened(file: Path | str | Content) -> Path | str | BytesIO:
+    """What Pillow opens for a file."""
+    return BytesIO(file.data) if isinstance(file, Content) else file
+
+
 def find_images(folder: Path | str) -> list[Path]:
     """Every image file below ``folder`` by suffix (any case), sorted; hidden files and folders are left out.
 
@@ -38,18 +56,19 @@ def find_images(folder: Path | str) -> list[Path]:
     return sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def read_image(path: Path | str) -> NDArray[np.uint8]:
+def read_image(path: Path | str | Content) -> NDArray[np.uint8]:
     """(H, W, 3) RGB in the orientation that EXIF asks for; alpha is dropped, of 16 bits the upper 8 stay.
 
     DataError naming the file when it is missing, empty, truncated, no image, or too large to be one (Pillow's limit
     against decompression bombs).
     """
-    path = Path(path)
+    if not isinstance(path, Content):
+        path = Path(path)
     _check_file(path)
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(opened(path), formats=FORMATS) as image:
             if 0 in image.size:
                 raise ValueError(f"its size is {image.width}x{image.height}")
             image.load()
@@ -79,8 +98,12 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename}: {_one_line(error.strerror or error)}") from error
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path | Content) -> None:
     """DataError unless ``path`` is a regular file with bytes in it (a pipe would block the reader for ever)."""
+    if isinstance(path, Content):
+        if not path.data:
+            raise DataError(f"{path}: the file is empty")
+        return
     try:
         status = path.stat()
     except FileNotFoundError as error:

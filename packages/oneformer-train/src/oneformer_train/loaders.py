@@ -38,7 +38,7 @@ class ExampleStream(Dataset[Example]):
 
     def _order(self, number: int) -> NDArray[np.int64]:
         if self._pass is None or self._pass[0] != number:
-            self._pass = number, pass_order(self.seed, number, len(self.pipeline))
+            self._pass = number, pass_order(self.seed, number, self.pipeline)
         return self._pass[1]
 
 
