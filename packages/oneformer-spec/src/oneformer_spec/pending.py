@@ -44,16 +44,6 @@ PENDING: tuple[Pending, ...] = (
     # network
     Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
-    # data
-    *(
-        Pending(
-            f"dataset.{split}.type",
-            commands,
-            "this annotation format",
-            _one_of("webdataset"),
-        )
-        for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
-    ),
     # training
     Pending("train.num_gpus", BUILD, "training on several devices"),
     Pending("train.num_nodes", BUILD, "training on several machines"),
