@@ -39,6 +39,7 @@ def shard(
     data = Split(type=type, images=images, annotations=annotations, panoptic=panoptic)
     dataset = selected(experiment_spec or (), overrides or (), data=data, label_map=label_map)
     packed = pack(dataset, split, output, size=int(size * 1e6), samples=samples, seed=shuffle)
-    print(f"{packed.images} images in {packed.shards} tar files. A spec reads them with:")
     names = [str(index) for index in packed.indexes]
+    print(f"{packed.images} images in {packed.shards} tar files. A spec reads them with:")
     print(f"dataset:\n  {packed.split}:\n    annotations: {flow(names if len(names) > 1 else names[0])}")
+    print(f"model:\n  sem_seg_head:\n    num_classes: {packed.classes}")

@@ -19,6 +19,9 @@ TYPES = ("coco_panoptic", "coco_instance", "semantic_jsonl")
 """The formats whose samples a tar can hold."""
 
 LARGEST_SAMPLE = 1 << 30  # bytes; it is read into memory as a whole
+WINDOW = 8
+"""How many shards training draws samples from at a time: more mix better, fewer need less of a cache."""
+
 _BLOCK = 512  # bytes; everything in a tar file begins at a multiple
 
 

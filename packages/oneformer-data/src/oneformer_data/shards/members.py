@@ -7,6 +7,7 @@ and names like `__meta__` are passed over.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
     Raises:
         DataError: It is no tar file, is damaged, or holds something else than samples of one format.
     """
-    size = file.seek(0, 2)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     offsets: list[int] = []
     keys: set[str] = set()
     types: set[str] = set()

@@ -13,7 +13,7 @@ from oneformer_data.documents import parse_json, read_json
 from oneformer_data.folders import Folder
 from oneformer_data.packed import cache_folder
 from oneformer_data.shards import remote
-from oneformer_data.shards.index import FORMAT, Index, parse
+from oneformer_data.shards.index import FORMAT, WINDOW, Index, parse
 from oneformer_data.shards.members import scan
 from oneformer_data.shards.store import FolderStore, ServerStore, Store
 from oneformer_data.sources import INDEX_NAME, Source
@@ -59,7 +59,9 @@ def _on_server(url: str, scheme: str) -> tuple[Index, Store]:
         raise DataError(f"{url}: {scheme} {why}; name a path, or an index by http: or https:")
     if url.partition("?")[0].endswith(".tar"):
         raise DataError(f"{url}: shards on a server need an index; name the {INDEX_NAME} that `dataset shard` wrote")
-    return parse(parse_json(Content(url, remote.read(url))), url), ServerStore(url)
+    index = parse(parse_json(Content(url, remote.read(url))), url)
+    remote.check_room(index.shards, WINDOW + 1)
+    return index, ServerStore(url)
 
 
 def _searched(tars: Sequence[Path], name: str) -> Index:

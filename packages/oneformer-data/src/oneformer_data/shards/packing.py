@@ -17,11 +17,12 @@ from oneformer_spec.schema import DatasetSection
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written of a split: images and shards in all, an index per data set."""
+    """What was written of a split: images and shards in all, the number of classes, an index per data set."""
 
     split: str
     images: int
     shards: int
+    classes: int
     indexes: Sequence[Path]
 
 
@@ -56,6 +57,7 @@ def pack(
         name,
         images=sum(map(len, indexes)),
         shards=sum(len(index.shards) for index in indexes),
+        classes=len(labels),
         indexes=[target / folder / INDEX_NAME for folder in folders],
     )
 

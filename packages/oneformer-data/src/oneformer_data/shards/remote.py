@@ -6,10 +6,10 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse, IncompleteRead
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from oneformer_data.packed import cache_folder
 from oneformer_data.shards.index import Shard
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.entry import note
 from oneformer_spec.errors import DataError, UsageError
 
 LIMIT_VARIABLE = "ONEFORMER_CACHE_GB"
@@ -81,6 +82,20 @@ def limit() -> int:
         if (size := int(float(text) * 1e9)) > 0:
             return size
     raise UsageError(f"{LIMIT_VARIABLE}: {text!r} is no number of gigabytes above 0")
+
+
+def check_room(shards: Sequence[Shard], at_once: int) -> None:
+    """Say that too little is kept, where that is so: shards that are needed at once would be fetched again and again.
+
+    Raises:
+        UsageError: The limit is no number.
+    """
+    needed = sum(sorted(shard.size for shard in shards)[-at_once:])
+    if needed > limit():
+        note(
+            f"training needs up to {needed / 1e9:.2f} GB of shards at once and {limit() / 1e9:.2f} GB are kept: they "
+            f"will be fetched again and again; raise {LIMIT_VARIABLE}, or write smaller ones"
+        )
 
 
 def _kept(path: Path, size: int) -> BufferedReader | None:
@@ -161,10 +176,12 @@ def _fetch(url: str, largest: int, take: Callable[[Iterator[bytes]], None]) -> N
         time.sleep(wait)
 
 
-def _blocks(answer: BinaryIO, url: str, largest: int) -> Iterator[bytes]:
+def _blocks(answer: HTTPResponse, url: str, largest: int) -> Iterator[bytes]:
     total = 0
     while block := answer.read(_BLOCK):
         total += len(block)
         if total > largest:
             raise DataError(f"{url}: has more than {largest} bytes")
         yield block
+    if answer.length:  # a connection that ends early is no error of `read`
+        raise IncompleteRead(b"", answer.length)
