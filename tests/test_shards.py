@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from itertools import islice
 from pathlib import Path
@@ -117,13 +118,16 @@ def test_the_tools_read_shards(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 class TestLibrary:
     """The convention is that of the webdataset library: each reads what the other wrote."""
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
-    def library(cls) -> None:
+    def library(cls) -> Any:
         pytest.importorskip("webdataset", reason="the integration session installs it")
+        yield
+        gc.collect()  # the library leaves files open
 
     def test_the_library_reads_our_shards(self, demo: str, packed: tuple[str, ...]) -> None:
         import webdataset

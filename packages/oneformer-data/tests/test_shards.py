@@ -235,7 +235,8 @@ class TestSpec:
 
     def test_folders_beside_shards_are_a_mistake(self, packed, labels):
         with pytest.raises(
-            SpecError, match=r"^dataset\.val\.images: is set, but the shards of .* hold all their files$"
+            SpecError,
+            match=r"^dataset\.val\.images: is set, but the shards of .* hold all their files; set it to null$",
         ):
             open_shards(replace(packed("coco_panoptic"), images="images"), labels)
 

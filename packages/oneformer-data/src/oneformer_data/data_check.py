@@ -125,7 +125,7 @@ def _is_shards(source: Source) -> bool:
 
 
 def _overlapping(source: Source, labels: Labels) -> int | None:
-    if source_type(source) in _WITHOUT_OVERLAP:
+    if (open_index(source)[0].type if _is_shards(source) else source_type(source)) in _WITHOUT_OVERLAP:
         return None
     samples = open_source(source, labels)
     return sum(overlapping_segments(samples[index]) for index in range(len(samples)))

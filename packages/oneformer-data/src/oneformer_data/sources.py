@@ -13,7 +13,7 @@ INDEX_NAME = "shards.json"
 """What the index of a set of tar shards is called."""
 
 FIELDS = ("images", "annotations", "panoptic")
-_TYPES = {".json": "coco_instance", ".jsonl": "semantic_jsonl", ".tar": SHARDS}  # of files without a folder of PNGs
+_TYPES = {".json": "coco_instance", ".jsonl": "semantic_jsonl"}  # of files without a folder of PNGs
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def source_type(source: Source) -> str:
     """
     if source.type is not None:
         return source.type
-    if Path(source.annotations).name == INDEX_NAME:
+    path = Path(source.annotations)
+    if path.name == INDEX_NAME or path.suffix == ".tar":  # a URL, or a pattern of several files, does not exist
         return SHARDS
     if not Path(source.annotations).exists():
         raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")

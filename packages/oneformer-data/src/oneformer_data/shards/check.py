@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 
 from oneformer_data.categories import category_problems
+from oneformer_data.shards.decoding import decode
 from oneformer_data.shards.index import Shard
 from oneformer_data.shards.opening import open_index
 from oneformer_data.shards.reader import Shards, check_fields
@@ -40,15 +41,16 @@ def problems(source: Source, labels: Labels) -> Iterator[str]:
             yield problem
         for _ in shard.offsets[1:]:
             if problem is None:
-                yield from _problems(samples, position, seen)
+                yield from _problems(samples, position, labels, seen)
             position += 1
             progress(position, len(samples))
 
 
-def _problems(samples: Shards, position: int, seen: dict[str, dict[object, str]]) -> Iterator[str]:
+def _problems(samples: Shards, position: int, labels: Labels, seen: dict[str, dict[object, str]]) -> Iterator[str]:
     """Yield the problems of a sample; `seen` holds the names and ids of those before it."""
     try:
-        sample, place = samples[position], str(samples.stored(position).picture)
+        stored = samples.stored(position)
+        sample, place = decode(stored, labels), str(stored.picture)
     except DataError as error:
         yield str(error)
         return
