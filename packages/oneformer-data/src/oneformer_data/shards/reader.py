@@ -106,5 +106,6 @@ def check_fields(source: Source) -> None:
     for field in ("images", "panoptic"):
         if getattr(source, field):
             raise SpecError(
-                f"{source.section}.{field}: is set, but the shards of {source.annotations} hold all their files; set it to null"
+                f"{source.section}.{field}: is set, but the shards of {source.annotations} hold all their files; "
+                "set it to null"
             )
