@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,28 @@ def test_batches_depend_on_the_position_alone(demo: str, packed: tuple[str, ...]
     for workers in (1, 2):
         assert equal(batches(demo, packed, workers, count=9), whole)
     assert equal(batches(demo, packed, 2, done=4, count=5), whole[4:])
+
+
+def test_batches_of_a_server_are_the_same_and_processes_fetch_a_shard_once(
+    demo: str, packed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEFORMER_CACHE", f"{tmp_path / 'cache'}")
+    index = Path(packed[-2].partition("=")[2])
+    with open(tmp_path / "log", "wb") as log:
+        command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", index.parent]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    assert server.stdout is not None
+    try:
+        port = re.search(rb"port (\d+)", server.stdout.readline())
+        assert port is not None
+        url = f"dataset.train.annotations=http://127.0.0.1:{port[1].decode()}/shards.json"
+        assert equal(batches(demo, (*packed, url), 2, count=9), batches(demo, packed, 0, count=9))
+    finally:
+        server.terminate()
+        server.stdout.close()
+        server.wait()
+    asked = re.findall(r"GET /(\S+\.tar)", (tmp_path / "log").read_text())
+    assert len(asked) == len(set(asked)) > 4
 
 
 def test_a_model_trains_on_shards_and_scores_the_same_on_them(
