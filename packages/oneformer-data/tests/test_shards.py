@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import pickle
 import tarfile
 from dataclasses import replace
@@ -323,7 +324,11 @@ class TestTarFilesOfOthers:
         packed("coco_panoptic")
         name = f"{tmp_path / 'out' / '*.tar'}"
         assert len(open_shards(Source("dataset.val", name), labels)) == 2
-        (tmp_path / "out" / "shard-000001.tar").unlink()
+        path = tmp_path / "out" / "shard-000001.tar"
+        os.utime(path, (1000, 1000))
+        open_shards(Source("dataset.val", name), labels)
+        assert len(list(cache.iterdir())) == 2
+        path.unlink()
         assert len(open_shards(Source("dataset.val", name), labels)) == 1
         for kept in cache.iterdir():
             kept.write_text("{}")

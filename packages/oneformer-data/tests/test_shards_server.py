@@ -178,6 +178,17 @@ def test_the_limit_holds_and_what_was_used_last_stays(source, server, labels, ou
     assert kept(cache) == [f"{samples.listing.shards[0].sha256}.tar"]
 
 
+def test_using_a_kept_file_counts(source, labels, cache):
+    samples = open_shards(source, labels)
+    for number in (0, 1):
+        samples[number]
+    paths = [cache / f"{shard.sha256}.tar" for shard in samples.listing.shards]
+    for path in paths:
+        os.utime(path, (1000, 1000))
+    samples[1]
+    assert [path.stat().st_mtime > 1000 for path in paths] == [False, True]
+
+
 def test_only_as_many_files_go_as_must(cache, monkeypatch):
     monkeypatch.setenv("ONEFORMER_CACHE_GB", "0.000001")
     cache.mkdir(parents=True)
