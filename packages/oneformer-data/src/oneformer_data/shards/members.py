@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import groupby
 from typing import BinaryIO
 
 import numpy as np
@@ -48,20 +49,18 @@ def sample_in(data: bytes, tar: str) -> Stored:
     Raises:
         DataError: The piece holds something else.
     """
-    files: dict[str, Content] = {}
-    names: dict[str, str] = {}
-    keys = set()
-    for header in _headers(BytesIO(data), len(data), tar):
-        key, kind = _parts(header.name)
-        if kind in files:
-            raise DataError(f"{tar}: {header.name}: the sample has two files of this kind")
-        keys.add(key)
-        names[kind] = header.name
-        files[kind] = Content(f"{tar}: {header.name}", data[header.offset_data : header.offset_data + header.size])
+    headers = list(_headers(BytesIO(data), len(data), tar))
+    keys = {_parts(header.name)[0] for header in headers}
     if len(keys) != 1:
         raise DataError(f"{tar}: disagrees with its index, which has one sample where the file has {len(keys)}")
-    type, picture = _identified(files, f"{tar}: {keys.pop()}")
-    return Stored(type, names[picture], files[picture], files.get(ANNOTATION), files.get(MASKS.get(type, "")))
+    kinds = [_parts(header.name)[1] for header in headers]
+    type, picture = _identified(kinds, f"{tar}: {keys.pop()}")
+    files = {
+        kind: Content(f"{tar}: {header.name}", data[header.offset_data : header.offset_data + header.size])
+        for kind, header in zip(kinds, headers, strict=True)
+    }
+    name = headers[kinds.index(picture)].name
+    return Stored(type, name, files[picture], files.get(ANNOTATION), files.get(MASKS.get(type, "")))
 
 
 def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
@@ -72,34 +71,24 @@ def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    offsets: list[int] = []
-    keys: set[str] = set()
+    keys: dict[str, int] = {}  # where each sample begins
     types: set[str] = set()
-    kinds: set[str] = set()
-    last, end = None, 0
-    for header in _headers(file, size, tar, whole=True):
-        key, kind = _parts(header.name)
-        if key != last:
-            if last is not None:
-                types.add(_identified(kinds, f"{tar}: {last}")[0])
-            if key in keys:
-                raise DataError(f"{tar}: {key}: the files of the sample do not stand together")
-            keys.add(key)
-            offsets.append(header.offset)
-            last, kinds = key, set()
-        if kind in kinds:
-            raise DataError(f"{tar}: {header.name}: the sample has two files of this kind")
-        kinds.add(kind)
-        end = header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    if last is None:
+    end = 0
+    for key, group in groupby(_headers(file, size, tar, whole=True), lambda header: _parts(header.name)[0]):
+        headers = list(group)
+        if key in keys:
+            raise DataError(f"{tar}: {key}: the files of the sample do not stand together")
+        keys[key] = headers[0].offset
+        types.add(_identified([_parts(header.name)[1] for header in headers], f"{tar}: {key}")[0])
+        end = headers[-1].offset_data + headers[-1].size
+    if not keys:
         raise DataError(f"{tar}: holds no samples")
-    types.add(_identified(kinds, f"{tar}: {last}")[0])
     if len(types) > 1:
         raise DataError(f"{tar}: holds samples of several formats: {', '.join(sorted(types))}")
-    places = np.array([*offsets, end], dtype=np.int64)
-    if (largest := np.diff(places).max()) > LARGEST_SAMPLE:
+    offsets = np.array([*keys.values(), end + -end % tarfile.BLOCKSIZE], dtype=np.int64)
+    if (largest := np.diff(offsets).max()) > LARGEST_SAMPLE:
         raise DataError(f"{tar}: a sample has {largest} bytes, at most {LARGEST_SAMPLE} are read")
-    return types.pop(), Shard(name, size, None, places)
+    return types.pop(), Shard(name, size, None, offsets)
 
 
 def _headers(file: BinaryIO, size: int, tar: str, *, whole: bool = False) -> Iterator[tarfile.TarInfo]:
@@ -157,12 +146,14 @@ def _parts(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{key}", kind.lower()
 
 
-def _identified(kinds: Collection[str], where: str) -> tuple[str, str]:
+def _identified(kinds: Sequence[str], where: str) -> tuple[str, str]:
     """Return the format of a sample and which of its files is the picture.
 
     Raises:
-        DataError: It has no picture or several, or no annotation or several.
+        DataError: It has no picture or several, no annotation or several, or two files of one kind.
     """
+    if len(set(kinds)) < len(kinds):
+        raise DataError(f"{where}: has two files of one kind among {', '.join(kinds)}")
     pictures = sorted(PICTURES & set(kinds))
     if len(pictures) != 1:
         raise DataError(f"{where}: has {' and '.join(pictures) or 'no image'}, expected one image")
