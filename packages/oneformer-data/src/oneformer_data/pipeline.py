@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,16 +86,17 @@ class TrainingPipeline:
             part = part_of(self._samples, index)
             other = self._augmented(part[int(rng.integers(len(part)))], rng)
             sample = cutmix(sample, other, rng, fill=_color(self._format.mean))
-        found, written = targets(sample, task), self._format
+        written = self._format
+        found = targets(sample, task, written.padded)
         sentences = texts(task, [self._labels[index].name for index in found.labels], written.num_texts)
         unique = {sentence: position for position, sentence in enumerate(dict.fromkeys(sentences))}
         return Example(
             name=sample.name,
             task=task,
-            image=_padded(normalise(sample.image, written.mean, written.std), written.padded),
+            image=normalise(sample.image, written.mean, written.std, padded=written.padded),
             task_tokens=task_tokens(task, length=written.task_length)[0],
             labels=found.labels,
-            masks=_padded(found.masks, written.padded),
+            masks=found.masks,
             text_tokens=np.array([tokenize(sentence, written.text_length) for sentence in unique], dtype=np.int64),
             text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
         )
@@ -202,12 +202,3 @@ def _color(mean: Sequence[float]) -> Color:
 def _crop_size(dataset: DatasetSection) -> Size:
     height, width = dataset.augmentation.train_crop_size
     return height, width
-
-
-def _padded(planes: NDArray[Any], size: Size | None) -> NDArray[Any]:
-    """Pad the last two axes right and bottom with zeros: the mean colour, or no mask."""
-    if size is None or planes.shape[-2:] == size:
-        return planes
-    canvas = np.zeros((*planes.shape[:-2], *size), dtype=planes.dtype)
-    canvas[..., : planes.shape[-2], : planes.shape[-1]] = planes
-    return canvas

@@ -52,8 +52,10 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         with Image.open(path, formats=FORMATS) as image:
             if 0 in image.size:
                 raise ValueError(f"its size is {image.width}x{image.height}")
-            image.load()
-            pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
+            pixels = _usual(image, path)
+            if pixels is None:
+                image.load()
+                pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory") from error
     except UnidentifiedImageError as error:
@@ -93,6 +95,22 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: the file is empty")
 
 
+def _usual(image: Image.Image, path: Path) -> NDArray[np.uint8] | None:
+    """The pixels of an upright colour JPEG through simplejpeg where it is installed, else None.
+
+    Both decode with libjpeg-turbo to the same pixels; this takes three quarters of the time.
+    """
+    if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
+        return None
+    try:
+        from simplejpeg import decode_jpeg
+
+        pixels: NDArray[np.uint8] = decode_jpeg(path.read_bytes())
+    except Exception:  # not installed, or Pillow tells what is wrong with the file
+        return None
+    return pixels
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF orientation says; an unreadable EXIF block turns nothing."""
     from PIL import Image
@@ -107,12 +125,17 @@ def _upright(image: Image.Image) -> Image.Image:
         Image.Transpose.TRANSVERSE,
         Image.Transpose.ROTATE_90,
     )
+    turn = turns[_orientation(image) - 1]
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1..8 as EXIF says, 1 (upright) where it says nothing of sense."""
     try:
         orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged metadata beside good pixels
-        return image
-    turn = turns[orientation - 1] if 1 <= orientation <= len(turns) else None
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -125,7 +148,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.clip(wide, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "P":  # a palette may hold transparency, which only RGBA takes without a warning
         return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: object) -> str:
