@@ -158,7 +158,7 @@ def test_a_failure_while_running_is_one_line(model):
 
 def test_nothing_imports_torch(model):
     script = (
-        "import sys, numpy as np; from oneformer_deploy import onnx, draw, commands, info, __main__;"
+        "import sys, numpy as np; from oneformer_deploy import onnx, files, commands, info, __main__;"
         "from oneformer_spec.tasks import Task;"
         f"onnx.open({str(model)!r}).predict([np.zeros((32, 32, 3), np.uint8)], Task.PANOPTIC);"
         "print(sorted({'torch', 'transformers', 'oneformer_model', 'oneformer_data', 'onnx'} & set(sys.modules)))"
