@@ -73,6 +73,8 @@ def test_a_run_leaves_checkpoints_status_and_the_spec_that_reproduces_it(
     assert names == {
         "experiment.yaml",
         "status.json",
+        "metrics.csv",
+        "tensorboard",
         "model_epoch_000.pth",
         "model_epoch_001.pth",
         "oneformer_model_latest.pth",

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,12 +25,18 @@ from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
+from oneformer_train.curves import Curves
+from oneformer_train.dry_run import VALIDATION_BATCHES, Rehearsal, shortened, temporary_folder
+from oneformer_train.gallery import Gallery
+from oneformer_train.journals import METRICS, TENSORBOARD, Journal, MetricsTable, TensorBoard
 from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
 from oneformer_train.losses import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
 from oneformer_train.progress import Progress
-from oneformer_train.resume import LATEST, find_start
+from oneformer_train.resume import Start, find_start
+from oneformer_train.summary import summary
 from oneformer_train.validation import Validation
+from oneformer_train.weights_and_biases import open_report
 
 _PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -44,13 +51,20 @@ def run(spec: Spec) -> None:
     """
     _quieten_lightning()
     _note_busy_loaders(spec)
+    if spec.train.is_dry_run:
+        with temporary_folder(spec) as temporary:
+            print(_train(shortened(spec, temporary), None, rehearsed=spec))
+        return
     start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
+    print(_train(spec, start))
+
+
+def _train(spec: Spec, start: Start | None, *, rehearsed: Spec | None = None) -> str:
+    """Run the training that a spec describes and return its summary, or the report on the run that it rehearses."""
     devices = _devices(spec.train)
-    if spec.wandb.enable:
-        note("wandb.enable: reporting to Weights & Biases is not available yet; this run is not reported")
     pl.seed_everything(spec.train.seed, verbose=False)
     labels = read_labels(spec)
     pipeline = open_pipeline(spec)
@@ -64,17 +78,44 @@ def run(spec: Spec) -> None:
     if start is None:
         for line in load_pretrained(module.model, spec):
             note(line)
+    loader = training_loader(pipeline, spec, lambda: module.batches_done)
+    rehearsal = None
+    if rehearsed is not None:
+        length = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, rehearsed.train)
+        rehearsal = Rehearsal(
+            rehearsed,
+            results_folder(spec, "train"),
+            loader,
+            total_batches=rehearsed.train.num_epochs * length,
+            num_validation_pictures=len(samples) if samples is not None else 0,
+        )
     with RunFolder.open(spec, "train") as folder:
-        trainer = _trainer(spec, folder, manifest, num_batches, devices)
+        gallery = Gallery(samples, manifest) if samples else None
+        watching: list[pl.Callback] = [
+            *([rehearsal] if rehearsal is not None else []),
+            Progress(folder, loader, total_batches=spec.train.num_epochs * num_batches),
+            Curves(lambda last_step: open_journals(spec, folder.path, last_step), loader, gallery),
+        ]
+        trainer = _trainer(spec, folder, manifest, devices, watching, rehearses=rehearsal is not None)
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
             module,
-            training_loader(pipeline, spec, lambda: module.batches_done),
+            loader,
             validation_loader(samples, spec.dataset) if samples is not None else None,
             ckpt_path=start.path if start is not None else None,
         )
-    _summarise(folder, trainer)
+    return summary(spec, folder.path) if rehearsal is None else rehearsal.report()
+
+
+def open_journals(spec: Spec, folder: Path, last_step: int) -> list[Journal]:
+    """Open everything that the figures of a run are written to, after `last_step` optimiser steps."""
+    report = open_report(spec, folder, continues=last_step > 0)  # first: it may listen to what TensorBoard gets
+    return [
+        MetricsTable(folder / METRICS, last_step=last_step),
+        TensorBoard(folder / TENSORBOARD, last_step=last_step),
+        *([report] if report is not None else []),
+    ]
 
 
 def criterion(spec: Spec) -> Criterion:
@@ -122,20 +163,26 @@ def _module(spec: Spec, num_batches: int, validation: Validation | None) -> Trai
 
 
 def _trainer(
-    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, devices: Mapping[str, Any]
+    spec: Spec,
+    folder: RunFolder,
+    manifest: Manifest,
+    devices: Mapping[str, Any],
+    watching: list[pl.Callback],
+    *,
+    rehearses: bool,
 ) -> pl.Trainer:
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
-    progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
     return pl.Trainer(
         **devices,
         precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
         check_val_every_n_epoch=train.validation_interval,
+        limit_val_batches=VALIDATION_BATCHES if rehearses else None,
         num_sanity_val_steps=0,
         benchmark=train.cudnn.benchmark,
-        callbacks=[progress, Checkpoints(folder.path, train)],
+        callbacks=[*watching, Checkpoints(folder.path, train)],
         plugins=[CheckpointFiles(manifest)],
         logger=False,
         enable_checkpointing=False,
@@ -177,11 +224,3 @@ def _note_busy_loaders(spec: Spec) -> None:
     wanted, cores = spec.dataset.train.num_workers, os.cpu_count() or 1
     if wanted > cores:
         note(f"dataset.train.num_workers: {wanted} loader processes share {cores} cores; fewer may be faster")
-
-
-def _summarise(folder: RunFolder, trainer: pl.Trainer) -> None:
-    scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    latest, spec = folder.path / LATEST, folder.path / "experiment.yaml"
-    print(f"trained: {latest}")
-    print(f"next: oneformer evaluate -e {spec} evaluate.checkpoint={latest}")

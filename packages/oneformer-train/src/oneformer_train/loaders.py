@@ -16,6 +16,7 @@ from oneformer_data.pipeline import Example, TrainingPipeline, example_rng, pass
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batch import collate
+from oneformer_train.speed import TimedLoader
 
 
 class ExampleStream(Dataset[Example]):
@@ -75,7 +76,7 @@ class _Pictures(Dataset[Sample]):
         return self.samples[index]
 
 
-def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callable[[], int]) -> DataLoader[Any]:
+def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callable[[], int]) -> TimedLoader:
     """Return the loader of training batches, `Batch`."""
     dataset, train = spec.dataset, spec.train
     batches = PositionBatches(
@@ -83,7 +84,7 @@ def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callab
         batches_per_epoch=batches_per_epoch(len(pipeline), dataset.train.batch_size, train),
         batches_done=batches_done,
     )
-    return DataLoader(
+    return TimedLoader(
         ExampleStream(pipeline, seed=train.seed),
         batch_sampler=batches,
         collate_fn=partial(collate, cut_texts=spec.model.text_encoder.causal),

@@ -67,14 +67,15 @@ class TrainingModule(pl.LightningModule):
     def validation_step(self, batch: list[Sample], batch_index: int) -> None:
         """Score one batch of annotated pictures at their original size."""
         if self.validation is not None:
-            self.validation.update(batch, self._run)
+            self.validation.update(batch, self.run)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of all validation pictures."""
         if self.validation is not None:
             self.log_dict(self.validation.compute())
 
-    def _run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
+    def run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
+        """Run the network for a `Segmenter`: arrays (B, 3, H, W) and (B, L) -> class logits and mask logits."""
         prediction = self.model(torch.from_numpy(image).to(self.device), torch.from_numpy(task_tokens).to(self.device))
         return prediction.class_logits.float(), prediction.mask_logits.float()
 
