@@ -140,6 +140,26 @@ def test_the_export_gives_the_checkpoints_segments_where_torch_is_not_imported(
             assert len(list((tmp_path / "onnx" / "inference" / task / kind).iterdir())) == 3
 
 
+def test_the_commands_that_a_run_ends_with_can_be_pasted(
+    data: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "it's run #1: $HOME"
+    words = [*overrides(data["folder"], results), "train.iters_per_epoch=1", "dataset.val.num_workers=0"]
+    assert oneformer("train", "-e", str(data["spec"]), *words, "wandb.enable=false") == 0
+    _, found, text = capfd.readouterr().out.partition("next:\n")
+    assert found
+    commands = text.splitlines()
+    for command in commands:  # a shell takes them apart as it would at a prompt
+        taken = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+        program, *arguments = taken.stdout.split("\0")[:-1]
+        assert program == "oneformer"
+        assert oneformer(*arguments) == 0
+    assert len(commands) == 3
+    assert (results / "evaluate" / "metrics.json").is_file()
+    assert len(list((results / "inference" / "panoptic" / "overlay").iterdir())) == 3
+    assert (results / "export" / "model.onnx").is_file()
+
+
 def test_the_task_token_changes_what_is_found(data: Data, trained: Path) -> None:
     import torch
 

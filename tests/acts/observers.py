@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import onnx
 import torch
+import wandb
 from PIL import Image
 from torch import nn
 
@@ -28,6 +29,7 @@ from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_token
 from oneformer_model.build import build
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_train.loaders import training_loader, validation_loader
+from oneformer_train.weights_and_biases import open_report
 
 TEXTS = 4
 
@@ -121,18 +123,40 @@ def training(case: Case) -> dict[str, object]:
         "rates": [group["lr"] for group in state["optimizer_states"][0]["param_groups"]],
         "status": [[line["status"], line.get("epoch"), digest(line.get("kpi"))] for line in lines],
         "images": images,
-        "files": case.files(),
+        "files": _stable(case.files()),
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
     }
 
 
-def notes(case: Case) -> list[str]:
-    """Train and read what is said beside the losses."""
-    heard = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(heard):
-        case.start("train")
-    return [line for line in heard.getvalue().splitlines() if line.startswith("note: ")]
+def left_behind(case: Case) -> list[str]:
+    """Train and look at the files."""
+    _run(case, "train")
+    return _stable(case.files())
+
+
+def reported(case: Case) -> dict[str, object] | None:
+    """Report a run in offline mode and read its settings off it."""
+    quiet = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    with patch.dict(os.environ, quiet), _silence():
+        report = open_report(case.spec, case.folder, continues=False)
+        if report is None:
+            return None
+        run = report.run
+        report.close(failed=False)
+    named = {name: getattr(run, name) for name in ("project", "entity", "group", "tags", "name")}
+    return named | {
+        "is the chosen one": run.id == case.spec.wandb.run_id,
+        "code": run.settings.code_dir is not None and run.settings.save_code,
+        "tensorboard": run.settings.sync_tensorboard,
+    }
+
+
+def reported_beside_another(case: Case) -> dict[str, object] | None:
+    """Report while the process has another run."""
+    with patch.dict(os.environ, {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}), _silence():
+        wandb.init(dir=str(case.folder), project="another")
+    return reported(case)
 
 
 def evaluation(case: Case) -> dict[str, object]:
@@ -237,6 +261,11 @@ def _run(case: Case, task: str) -> list[tuple[list[int], str]]:
     finally:
         hook.remove()
     return images
+
+
+def _stable(files: list[str]) -> list[str]:
+    """Return names without the time that is part of the names of TensorBoard's files."""
+    return sorted(name.partition("tfevents")[0] for name in files)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acts.observers import kept_for_backward, notes, training
+from acts.observers import kept_for_backward, left_behind, reported, reported_beside_another, training
 from acts.row import Row
 
 OPTIM = "train.optim"
@@ -11,7 +11,7 @@ TWO_EPOCHS = ("train.num_epochs=2",)
 RUN = (
     Row("model_name", "mine", training),
     Row("results_dir", "$run/elsewhere", training),
-    Row("wandb.enable", "true", notes),
+    Row("train.is_dry_run", "true", left_behind),
     Row("train.results_dir", "$run/elsewhere", training),
     Row("train.gpu_ids", "[70]", training, refusal="train.gpu_ids: 70"),
     Row("train.seed", "1", training),
@@ -53,4 +53,17 @@ OPTIMISER = (
     Row(f"{OPTIM}.warmup_factor", "0.5", training, base=(f"{OPTIM}.warmup_iters=2",)),
     Row(f"{OPTIM}.max_iter", "5", training, base=(f"{OPTIM}.lr_scheduler=WarmupPoly",)),
 )
-ROWS = (*RUN, *OPTIMISER)
+REPORTS = ("wandb.enable=true", "wandb.name=first")
+REPORTING = (
+    Row("wandb.enable", "true", reported),
+    Row("wandb.project", "mine", reported, base=REPORTS),
+    Row("wandb.entity", "us", reported, base=REPORTS),
+    Row("wandb.group", "mine", reported, base=REPORTS),
+    Row("wandb.tags", "[mine]", reported, base=REPORTS),
+    Row("wandb.reinit", "true", reported_beside_another, base=REPORTS),
+    Row("wandb.sync_tensorboard", "true", reported, base=REPORTS),
+    Row("wandb.save_code", "true", reported, base=REPORTS),
+    Row("wandb.name", "second", reported, base=REPORTS),
+    Row("wandb.run_id", "mine", reported, base=REPORTS),
+)
+ROWS = (*RUN, *OPTIMISER, *REPORTING)

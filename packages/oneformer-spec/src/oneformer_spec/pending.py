@@ -37,10 +37,6 @@ def _one_of(*values: object) -> Callable[[Any], bool]:
 
 PENDING: tuple[Pending, ...] = (
     Pending("encryption_key", MODEL_FILES, "encrypted model files"),
-    *(
-        Pending(f"wandb.{name}", ("train",), "reporting to Weights & Biases")
-        for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
-    ),
     # network
     Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
@@ -64,7 +60,6 @@ PENDING: tuple[Pending, ...] = (
     Pending("train.optim.monitor_name", BUILD, "AutoReduce"),
     Pending("train.verbose", BUILD, "a longer log"),
     Pending("train.freeze", BUILD, "freezing modules", bool),
-    Pending("train.is_dry_run", BUILD, "the dry run"),
     Pending("train.val_check_interval", BUILD, "validation within an epoch"),
     Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
     # deployment

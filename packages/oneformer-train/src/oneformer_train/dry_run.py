@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 
 from oneformer_data.sample import Sample
-from oneformer_spec.errors import OneFormerError
+from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.run_folder import results_folder
 from oneformer_spec.schema import Spec
 from oneformer_spec.schema.train import Checkpointer
@@ -31,10 +31,13 @@ def temporary_folder(spec: Spec) -> Iterator[Path]:
     """Give a folder on the disk where the run would write, and remove it.
 
     Raises:
+        SpecError: The path, or a parent of it, is a file.
         OneFormerError: Nothing can be written there.
     """
     wanted = results_folder(spec, "train").absolute()
-    parent = next(folder for folder in (wanted, *wanted.parents) if folder.is_dir())
+    parent = next(path for path in (wanted, *wanted.parents) if path.exists())
+    if not parent.is_dir():
+        raise SpecError(f"{parent}: is a file; results_dir must name a folder")
     try:
         folder = tempfile.TemporaryDirectory(prefix=".oneformer_dry_run_", dir=parent)
     except OSError as error:
@@ -147,9 +150,9 @@ class Rehearsal(pl.Callback):
         return f"{self._pictures} pictures in {per_picture:.2f} s each, sample pictures drawn"
 
     def _with_validation(self) -> str:
-        if not self._pictures:
-            return ""
         times = self.train.num_epochs // self.train.validation_interval
+        if not self._pictures or not times:
+            return ""
         seconds = times * self.num_pictures * self._validation_seconds / self._pictures
         return f", and {_duration(seconds)} for {times} validations of {self.num_pictures:,} pictures"
 

@@ -31,10 +31,11 @@ class Progress(pl.Callback):
         self.run = run
         self.loader = loader
         self.total_batches = total_batches
-        self._stopwatch = Stopwatch(loader)
+        self._stopwatch, self._whole = Stopwatch(loader), Stopwatch(loader)
         self._losses: dict[str, float] = {}
         self._bar: tqdm[Any] | None = None
-        self._began = self._last_line = self._last_status = 0.0
+        self._began = self._last_status = 0.0
+        self._last_line = -_SECONDS_BETWEEN_LINES  # the first batch is a sign of life
         self._first = self._done = 0
         self._waiting_is_told = False
 
@@ -48,15 +49,17 @@ class Progress(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Start the clock of a batch."""
-        self._stopwatch.begin()
+        """Start the clocks of a batch."""
+        for watch in (self._stopwatch, self._whole):
+            watch.begin()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Show the batch that was trained on."""
         self._done = _batches_done(pl_module)
-        self._stopwatch.end(len(batch.names) * trainer.world_size)
+        for watch in (self._stopwatch, self._whole):
+            watch.end(len(batch.names) * trainer.world_size)
         now = time.monotonic()
         due = now - self._last_line >= _SECONDS_BETWEEN_LINES or trainer.is_last_batch
         if not trainer.is_global_zero or (self._bar is None and not due):
@@ -110,7 +113,7 @@ class Progress(pl.Callback):
 
     def _tell_waiting(self) -> None:
         """Say once that the loader is what training waits for, and what helps."""
-        watch = self._stopwatch
+        watch = self._whole
         if self._waiting_is_told or watch.batches < _BATCHES_TO_JUDGE or watch.wait_share < _MUCH_WAITING:
             return
         self._waiting_is_told = True

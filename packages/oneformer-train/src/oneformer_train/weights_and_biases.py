@@ -5,7 +5,6 @@ from __future__ import annotations
 import netrc
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,13 +85,16 @@ def _missing() -> str | None:
 
 
 def _has_key() -> bool:
-    """Tell whether a key is set: without a look at the network, a question at the terminal or a slow import."""
+    """Tell whether a key is set, without a look at the network or a question at the terminal."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    with suppress(OSError, netrc.NetrcParseError):
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    return False
+    try:
+        entries = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    import wandb
+
+    return entries.authenticators(urlsplit(wandb.Settings().base_url).hostname or "") is not None
 
 
 def _arguments(spec: Spec, folder: Path, identity: str) -> dict[str, Any]:
