@@ -144,7 +144,8 @@ def test_the_commands_that_a_run_ends_with_can_be_pasted(
     data: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     results = tmp_path / "it's run #1: $HOME"
-    words = [*overrides(data["folder"], results), "train.iters_per_epoch=1", "dataset.val.num_workers=0"]
+    images = f"inference.images_dir={data['folder']}/images/val"
+    words = [*overrides(data["folder"], results), images, "train.iters_per_epoch=1"]
     assert oneformer("train", "-e", str(data["spec"]), *words, "wandb.enable=false") == 0
     _, found, text = capfd.readouterr().out.partition("next:\n")
     assert found

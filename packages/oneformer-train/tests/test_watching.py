@@ -22,6 +22,7 @@ from oneformer_spec.tasks import Task
 from oneformer_train.commands import run
 from oneformer_train.gallery import Gallery, truth
 from oneformer_train.journals import METRICS, MetricsTable, read_metrics
+from oneformer_train.losses import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
 from oneformer_train.progress import Progress
 from oneformer_train.speed import TimedLoader
@@ -162,9 +163,11 @@ def test_waiting_for_the_loader_is_told_once_with_what_helps(
         **{"is_global_zero": True, "is_last_batch": False, "world_size": 1, "accumulate_grad_batches": 1},
         **{"current_epoch": 0, "optimizers": [optimizer]},
     )
-    module: Any = TrainingModule.__new__(TrainingModule)
-    torch.nn.Module.__init__(module)
-    module.batches_done = 0
+    spec = load_spec([], ["model.backbone.swin.preset=tiny"]).spec
+    weights, points = LossWeights(1, 1, 1, 1), PointOptions(8, 3.0, 0.75)
+    criterion = Criterion(num_classes=1, weights=weights, points=points, no_object_weight=0.1, deep_supervision=True)
+    network: Any = torch.nn.Identity()
+    module = TrainingModule(network, criterion, spec.train, loss_factor=1, steps_per_epoch=1, validation=None)
     progress.on_train_start(trainer, module)
     for _ in range(100):
         loader.seconds_waited += 1.0

@@ -137,5 +137,5 @@ class TrainSection:
         choices=("ddp", "ddp_sharded", "fsdp"),
         help="What devices share: ddp nothing, ddp_sharded optimiser state and gradients, fsdp the weights as well.",
     )
-    is_dry_run: bool = option(False, help="Try two steps of everything, report time and memory, and leave nothing behind.")
+    is_dry_run: bool = option(False, help="Try two steps of everything, report time and memory, leave nothing behind.")
     verbose: bool = option(False, help="Log more.")
