@@ -155,8 +155,11 @@ def reported(case: Case) -> dict[str, object] | None:
 def reported_beside_another(case: Case) -> dict[str, object] | None:
     """Report while the process has another run."""
     with patch.dict(os.environ, {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}), _silence():
-        wandb.init(dir=str(case.folder), project="another")
-    return reported(case)
+        another = wandb.init(dir=str(case.folder), project="another")
+        try:
+            return reported(case)
+        finally:
+            another.finish()
 
 
 def evaluation(case: Case) -> dict[str, object]:

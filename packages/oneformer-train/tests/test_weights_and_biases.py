@@ -131,6 +131,27 @@ class TestOffline:
         opened.close(failed=False)
         assert opened.run.name.startswith("cells 20")
 
+    def test_a_run_that_was_open_before_takes_the_figures_and_stays_open(self, tmp_path: Path) -> None:
+        import wandb
+
+        mine = wandb.init(dir=str(tmp_path), project="mine")
+        opened = report(tmp_path / "run")
+        assert opened.run is mine
+        opened.close(failed=False)
+        assert wandb.run is mine
+        other = report(tmp_path / "run", "wandb.reinit=true")
+        assert other.run.id != mine.id
+        other.close(failed=False)
+        assert wandb.run is None
+
+    def test_a_setting_that_is_refused_there_is_a_note(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert report(tmp_path / "run", "wandb.run_id=a/b") is None
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert line.startswith("note: wandb: ")
+        assert not (tmp_path / "run" / RUN_ID).exists()
+
     def test_tensorboard_is_copied_instead_of_reported_twice(self, tmp_path: Path) -> None:
         pytest.importorskip("tensorboard")
         folder = tmp_path / "run"

@@ -26,10 +26,11 @@ RUN_ID = "wandb_run_id"
 class WeightsAndBiases:
     """A run of Weights & Biases; with `sync_tensorboard` it copies TensorBoard's figures instead of ours."""
 
-    def __init__(self, run: Any, *, copies_tensorboard: bool) -> None:
-        """Report to a run that `wandb.init` returned."""
+    def __init__(self, run: Any, *, copies_tensorboard: bool, is_ours: bool) -> None:
+        """Report to a run that `wandb.init` returned; one that is not ours was open before, and stays so."""
         self.run = run
         self._copies = copies_tensorboard
+        self._is_ours = is_ours
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Report figures; those of a step that the run knows already are passed over there."""
@@ -45,7 +46,8 @@ class WeightsAndBiases:
 
     def close(self, *, failed: bool) -> None:
         """End the run there."""
-        self.run.finish(exit_code=int(failed))
+        if self._is_ours:
+            self.run.finish(exit_code=int(failed))
 
 
 def open_report(spec: Spec, folder: Path, *, continues: bool) -> WeightsAndBiases | None:
@@ -61,15 +63,15 @@ def open_report(spec: Spec, folder: Path, *, continues: bool) -> WeightsAndBiase
         return None
     import wandb
 
-    kept = folder / RUN_ID
+    kept, before = folder / RUN_ID, wandb.run
     identity = spec.wandb.run_id or (kept.read_text().strip() if continues and kept.is_file() else "")
     try:
         run = wandb.init(**_arguments(spec, folder, identity))
-    except wandb.Error as error:
+    except (wandb.Error, ValueError) as error:  # a wrong setting is a ValueError
         note(f"wandb: {' '.join(str(error).split())}; this run is not reported to Weights & Biases")
         return None
     write_atomically(kept, run.id)
-    return WeightsAndBiases(run, copies_tensorboard=spec.wandb.sync_tensorboard)
+    return WeightsAndBiases(run, copies_tensorboard=spec.wandb.sync_tensorboard, is_ours=run is not before)
 
 
 def _missing() -> str | None:
