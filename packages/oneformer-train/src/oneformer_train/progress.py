@@ -19,6 +19,7 @@ from oneformer_train.speed import Stopwatch, TimedLoader, peak_memory
 
 _SECONDS_BETWEEN_LINES = 20.0
 _SECONDS_BETWEEN_STATUS = 300.0
+_LIVE_LINE = "{percentage:3.0f}%{postfix}"
 _MUCH_WAITING = 0.1  # of the time
 _BATCHES_TO_JUDGE = 20
 
@@ -43,8 +44,8 @@ class Progress(pl.Callback):
         """Start the clock where this process begins, not where the run once began."""
         self._began = self._last_status = time.monotonic()
         self._first = self._done = _batches_done(pl_module)
-        if trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(total=self.total_batches, initial=self._first, unit="batch", dynamic_ncols=True)
+        if trainer.is_global_zero and _has_width():
+            self._bar = tqdm(total=self.total_batches, initial=self._first, bar_format=_LIVE_LINE, dynamic_ncols=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -66,14 +67,10 @@ class Progress(pl.Callback):
             return
         self._losses = {name: value.item() for name, value in losses(outputs, trainer).items()}
         if self._bar is not None:
+            self._bar.set_postfix_str(self._summary(trainer, pl_module), refresh=False)
             self._bar.update(self._done - self._bar.n)
-            self._bar.set_description(f"epoch {trainer.current_epoch}")
-            self._bar.set_postfix_str(self._summary(trainer, pl_module))
         else:
-            self._print(
-                f"epoch {trainer.current_epoch}  batch {self._done}/{self.total_batches}  "
-                f"{self._summary(trainer, pl_module)}  {self._time_left()} left"
-            )
+            self._print(self._summary(trainer, pl_module))
         if due:
             self._last_line = now
             self._tell_waiting()
@@ -104,12 +101,18 @@ class Progress(pl.Callback):
             self._bar.close()
 
     def _summary(self, trainer: pl.Trainer, module: pl.LightningModule) -> str:
-        figures = [f"{name} {value:.3f}" for name, value in self._losses.items()]
-        figures.append(f"lr {max(group['lr'] for group in trainer.optimizers[0].param_groups):.2e}")
+        """Return the line of a batch; what a narrow terminal cuts off stands last."""
+        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        figures = [
+            f"epoch {trainer.current_epoch}  batch {self._done}/{self.total_batches}  {self._time_left()} left",
+            f"loss {self._losses['loss']:.3f}  lr {rate:.2e}",
+        ]
         if self._stopwatch.batches:
             figures.append(f"{self._stopwatch.images_per_second:.2f} images/s")
             figures.append(f"{self._stopwatch.wait_share:.0%} waiting for data")
-        return "  ".join([*figures, f"{peak_memory(module.device):.1f} GB"])
+        figures.append(f"{peak_memory(module.device):.1f} GB")
+        parts = [f"{name} {value:.3f}" for name, value in self._losses.items() if name != "loss"]
+        return "  ".join([*figures, *parts])
 
     def _tell_waiting(self) -> None:
         """Say once that the loader is what training waits for, and what helps."""
@@ -134,6 +137,11 @@ class Progress(pl.Callback):
     def _print(self, line: str) -> None:
         tqdm.write(line, file=sys.stderr)
         sys.stderr.flush()
+
+
+def _has_width() -> bool:
+    """Tell whether stderr is a terminal that can show a line; in a container one may be 0 columns wide."""
+    return sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns > 0
 
 
 def _batches_done(module: pl.LightningModule) -> int:
