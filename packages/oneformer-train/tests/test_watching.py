@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from oneformer_spec.load import load_spec
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder
 from oneformer_spec.tasks import Task
+from oneformer_train.checkpoints import StoppedError
 from oneformer_train.commands import run
 from oneformer_train.gallery import Gallery, truth
 from oneformer_train.journals import METRICS, MetricsTable, read_metrics
@@ -62,6 +65,19 @@ def test_curves_go_on_where_a_checkpoint_was(spec_file: Path) -> None:
     shown = accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in shown.Scalars("train/loss")] == [3, 6, 9]
     assert [event.step for event in shown.Images("samples/1.png")] == [3, 6, 9]
+
+
+def test_steps_before_a_stop_are_in_the_curves_too(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(module: TrainingModule, optimizer: object) -> None:
+        if module.batches_done == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingModule, "on_before_zero_grad", stop)
+        with pytest.raises(StoppedError):
+            train(spec_file, "train.validation_interval=3")
+    folder = train(spec_file, "train.validation_interval=3")
+    assert [row["step"] for row in rows(folder)] == ["3", "5", "6"]
 
 
 def test_a_row_is_the_mean_of_the_batches_since_the_last_one(spec_file: Path) -> None:

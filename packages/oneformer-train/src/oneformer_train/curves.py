@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from oneformer_train.batch import Batch
+from oneformer_train.checkpoints import StoppedError
 from oneformer_train.gallery import Gallery
 from oneformer_train.journals import Journal
 from oneformer_train.module import TrainingModule
@@ -32,12 +33,12 @@ class Curves(pl.Callback):
         self.journals: Sequence[Journal] = ()
         self._stopwatch = Stopwatch(loader)
         self._sums: dict[str, Tensor] = {}
-        self._batches = self._steps = 0
+        self._batches = self._steps = self._last_row = 0
         self._rates: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up the curves where the run continues."""
-        self._steps = trainer.global_step
+        self._steps = self._last_row = trainer.global_step
         if trainer.is_global_zero:
             self.journals = self.open_journals(self._steps)
 
@@ -79,7 +80,9 @@ class Curves(pl.Callback):
         self._close(failed=False)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the journals of a run that ends early."""
+        """Close the journals of a run that ends early; what a signal stopped is saved, and belongs into the curves."""
+        if isinstance(exception, StoppedError) and trainer.world_size == 1 and self._steps > self._last_row:
+            self._write_row(trainer, pl_module.device)
         self._close(failed=True)
 
     def _write_row(self, trainer: pl.Trainer, device: torch.device) -> None:
@@ -92,7 +95,7 @@ class Curves(pl.Callback):
             "speed/loader_wait_share": self._stopwatch.wait_share,
             "memory/peak_gb": peak_memory(device),
         }
-        self._sums, self._batches = {}, 0
+        self._sums, self._batches, self._last_row = {}, 0, self._steps
         if self._stopwatch.batches == 0:  # nothing but a process's first batch
             row = {name: value for name, value in row.items() if not name.startswith("speed/")}
         self._stopwatch.reset()
