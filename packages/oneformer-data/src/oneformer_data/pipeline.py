@@ -22,8 +22,11 @@ from oneformer_data.transforms import Color, Transform
 from oneformer_spec.errors import SpecError
 from oneformer_spec.frame import Size, normalise
 from oneformer_spec.labels import Labels
+from oneformer_spec.manifest import size_rule
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.tasks import TASKS, Task, task_tokens
+
+_LAST_RESORT = 1e-12  # of a task beside one that is trained
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,8 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         SpecError: A path is not set, or the number of classes disagrees with the label map.
         DataError: Annotations are wrong or files are missing.
     """
-    dataset, head = spec.dataset, spec.model.one_former
+    dataset = spec.dataset
     labels = read_labels(spec)
-    crop = _crop_size(dataset)
     parts = open_parts(dataset, "train", labels)
     _check_tasks(spec, parts)
     return TrainingPipeline(
@@ -135,15 +137,34 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         labels,
         augment=augmentations(dataset),
         task_probabilities={Task(name): value for name, value in dataset.task_prob_train.items()},
-        format=Format(
-            mean=tuple(dataset.pixel_mean),
-            std=tuple(dataset.pixel_std),
-            padded=crop if dataset.augmentation.fixed_padding else None,
-            num_texts=head.num_object_queries - spec.model.text_encoder.n_ctx,
-            text_length=dataset.max_seq_len,
-            task_length=dataset.task_seq_len,
-        ),
+        format=_format(spec, _crop_size(dataset) if dataset.augmentation.fixed_padding else None),
         cutmix_probability=dataset.cutmix_prob,
+    )
+
+
+def for_validation(spec: Spec, samples: Sequence[Sample], labels: Labels) -> TrainingPipeline:
+    """Return the examples that a validation loss is computed on: whole pictures at evaluation size, not augmented.
+
+    Tasks are drawn as in training; a task that is not trained is drawn only where a sample has targets for no other.
+    """
+    probabilities = spec.dataset.task_prob_train
+    return TrainingPipeline(
+        samples,
+        labels,
+        augment=[partial(transforms.fit, rule=size_rule(spec))],
+        task_probabilities={task: max(probabilities.get(task, 0.0), _LAST_RESORT) for task in TASKS},
+        format=_format(spec, padded=None),
+    )
+
+
+def _format(spec: Spec, padded: Size | None) -> Format:
+    return Format(
+        mean=tuple(spec.dataset.pixel_mean),
+        std=tuple(spec.dataset.pixel_std),
+        padded=padded,
+        num_texts=spec.model.one_former.num_object_queries - spec.model.text_encoder.n_ctx,
+        text_length=spec.dataset.max_seq_len,
+        task_length=spec.dataset.task_seq_len,
     )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from oneformer_data.counts import value_counts
 from oneformer_data.sample import Sample, SegmentInfo
-from oneformer_spec.frame import ShortestEdge, Size
+from oneformer_spec.frame import ShortestEdge, Size, SizeRule
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
@@ -50,6 +50,12 @@ def shortest_edge(
     """
     size = ShortestEdge(int(rng.choice(sizes)), longest).scaled(sample.size)
     return _scale_and_crop(sample, rng, size=size, crop=crop, largest_share=LARGEST_SHARE)
+
+
+def fit(sample: Sample, rng: np.random.Generator, *, rule: SizeRule) -> Sample:
+    """Scale all of a sample as pictures are scaled for use; nothing is random."""
+    size = rule.scaled(sample.size)
+    return _scale_and_crop(sample, rng, size=size, crop=size)
 
 
 def flip(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
