@@ -83,6 +83,8 @@ class Criterion(nn.Module):
         targets: Sequence[Target],
         logit_scale: Tensor,
         draw: DrawPoints | None = None,
+        *,
+        across_ranks: bool = True,
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name and their sum under "loss", each a scalar.
 
@@ -91,23 +93,25 @@ class Criterion(nn.Module):
             targets: One per image.
             logit_scale: Logarithm of the inverse contrastive temperature.
             draw: Source of sample points; None means uniform ones.
+            across_ranks: Take the batches of all ranks for one; where they may have different numbers of batches,
+                ranks would wait for each other for ever.
         """
         draw = draw or uniform_points(prediction.mask_features.device)
         with torch.autocast(prediction.mask_features.device.type, enabled=False):
-            terms = self._head_terms(prediction, targets, draw)
+            terms = self._head_terms(prediction, targets, draw, across_ranks)
             contrast = contrastive_loss(
-                prediction.queries.float(), prediction.text_queries.float(), logit_scale.float()
+                prediction.queries.float(), prediction.text_queries.float(), logit_scale.float(), across_ranks
             )
         terms["contrastive"] = self.weights.contrastive * contrast
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     def _head_terms(
-        self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints
+        self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints, across_ranks: bool
     ) -> dict[str, Tensor]:
         masks = torch.cat([target.masks for target in targets]).float()  # (N, H, W)
         labels = torch.cat([target.labels for target in targets])
         features = prediction.mask_features.float()  # (B, D, h, w)
-        num_masks = _mean_over_ranks(len(labels), features.device)
+        num_masks = _mean_over_ranks(len(labels), features.device, across_ranks)
         heads = list(zip(prediction.class_logits, prediction.mask_embeddings, strict=True))
         if not self.deep_supervision:
             heads = heads[-1:]
@@ -208,7 +212,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return 1.0 - (overlap + 1.0) / (inside.sum(-1) + targets.sum(-1) + 1.0)
 
 
-def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor) -> Tensor:
+def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor, across_ranks: bool = True) -> Tensor:
     """Return the query-text loss over the global batch, the sum of both directions (OneFormer, equation 1).
 
     `queries` and `text_queries` are (B, Q, D); an image's own texts are its positive, those of the other images its
@@ -216,7 +220,10 @@ def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor)
     """
     images = F.normalize(queries.flatten(1), dim=-1)  # (B, Q D)
     texts = F.normalize(text_queries.flatten(1), dim=-1)
-    all_images, all_texts, offset = _gather(images), _gather(texts), _rank() * len(images)
+    if across_ranks:
+        all_images, all_texts, offset = _gather(images), _gather(texts), _rank() * len(images)
+    else:
+        all_images, all_texts, offset = images, texts, 0
     scale = logit_scale.exp().clamp(max=100.0)
     own = torch.arange(len(images), device=images.device) + offset
     by_image = F.cross_entropy(scale * images @ all_texts.T, own)
@@ -241,10 +248,10 @@ def _gather(rows: Tensor) -> Tensor:
     return torch.cat(list(all_gather(rows)))
 
 
-def _mean_over_ranks(count: int, device: torch.device) -> Tensor:
+def _mean_over_ranks(count: int, device: torch.device, across_ranks: bool) -> Tensor:
     """Return the number of target masks per rank, at least 1."""
     total = torch.tensor(float(count), device=device)
-    if _distributed():
+    if across_ranks and _distributed():
         dist.all_reduce(total)
         total = total / dist.get_world_size()
     return total.clamp(min=1.0)

@@ -15,10 +15,13 @@ from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_spec.schema import TrainSection
 from oneformer_train.batch import Batch
+from oneformer_train.finite import check_finite
 from oneformer_train.losses import Criterion, Target
-from oneformer_train.optim import optimizer
-from oneformer_train.schedule import lr_factor
+from oneformer_train.optim import Trained, optimizer, take_up
+from oneformer_train.plateau import Plateau
+from oneformer_train.schedule import apply_rates, lr_factor
 from oneformer_train.validation import Validation
+from oneformer_train.validation_loss import ValidationLoss
 
 
 class TrainingModule(pl.LightningModule):
@@ -42,7 +45,11 @@ class TrainingModule(pl.LightningModule):
         self.loss_factor = loss_factor
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
+        self.validation_loss = ValidationLoss(criterion, factor=loss_factor)
+        self.plateau = Plateau(gamma=options.optim.gamma, patience=options.optim.lr_patience)
         self.batches_done = 0
+        self.losses: dict[str, Tensor] = {}  # of the newest batch, as training_step returned them
+        self.gradient_norm: Tensor | None = None  # of the newest step before clipping, where it is computed
 
     @property
     def logit_scale(self) -> Tensor:
@@ -55,8 +62,11 @@ class TrainingModule(pl.LightningModule):
         prediction = self.model(batch.image, batch.task_tokens, batch.texts)
         targets = [Target(labels, masks) for labels, masks in zip(batch.labels, batch.masks, strict=True)]
         terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale)
+        losses = {name: self.loss_factor * value for name, value in terms.items()}
+        self.losses = {name: value.detach() for name, value in losses.items()}
+        check_finite("the loss", self.losses["loss"], self.losses)
         self.batches_done += 1  # a checkpoint after this step goes on with the next batch of the stream
-        return {name: self.loss_factor * value for name, value in terms.items()}
+        return losses
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches; validation pictures stay as they are, the segmenter moves what the network sees."""
@@ -64,15 +74,18 @@ class TrainingModule(pl.LightningModule):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def validation_step(self, batch: list[Sample], batch_index: int) -> None:
-        """Score one batch of annotated pictures at their original size."""
-        if self.validation is not None:
+    def validation_step(self, batch: list[Sample] | Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Score annotated pictures at their original size, or add a batch of examples to the validation loss."""
+        if isinstance(batch, Batch):
+            self.validation_loss.update(batch, self.model)
+        elif self.validation is not None:
             self.validation.update(batch, self._run)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all validation pictures."""
+        """Log scores and loss of all validation pictures."""
         if self.validation is not None:
             self.log_dict(self.validation.compute())
+            self.log("val_loss", self.validation_loss.compute(self.device))
 
     def _run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
         prediction = self.model(torch.from_numpy(image).to(self.device), torch.from_numpy(task_tokens).to(self.device))
@@ -80,13 +93,21 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and a schedule that advances with every optimiser step."""
-        built = optimizer(self.model, self.options.optim)
+        built = optimizer(self.model, self.options.optim, scaled=self.options.precision == "fp16")
         factor = lr_factor(
             self.options.optim,
+            self.plateau,
             total_steps=self.options.num_epochs * self.steps_per_epoch,
             steps_per_epoch=self.steps_per_epoch,
         )
         return {"optimizer": built, "lr_scheduler": {"scheduler": LambdaLR(built, factor), "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let the spec's settings count where a checkpoint brought those of another run."""
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, LambdaLR)
+        scheduler.base_lrs = take_up(self.trainer.optimizers[0], self.model, self.options.optim)
+        apply_rates(scheduler)
 
     def configure_gradient_clipping(
         self,
@@ -102,17 +123,22 @@ class TrainingModule(pl.LightningModule):
         if self.options.clip_grad_type == "value":
             torch.nn.utils.clip_grad_value_(parameters, limit)
         else:
-            torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=float(self.options.clip_grad_norm_type))
+            kind = float(self.options.clip_grad_norm_type)
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=kind)
+            if self.trainer.scaler is None:  # with one, it skips the step and scales less
+                check_finite("the gradient norm", self.gradient_norm, self.losses)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the position in the stream and the random state that the next step starts from."""
         checkpoint["batches_done"] = self.batches_done
+        checkpoint["trained"] = Trained.of(self.model, self.options.optim).plain()
         checkpoint["random_state"] = torch.get_rng_state()
         if torch.cuda.is_available():
             checkpoint["cuda_random_states"] = torch.cuda.get_rng_state_all()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the stream and the random state where the checkpoint left them."""
+        Trained.of(self.model, self.options.optim).check(checkpoint["trained"], f"{self.trainer.ckpt_path}")
         self.batches_done = int(checkpoint["batches_done"])
         torch.set_rng_state(checkpoint["random_state"])
         if torch.cuda.is_available() and "cuda_random_states" in checkpoint:

@@ -12,9 +12,9 @@ DrawPoints = Callable[[int, int], Tensor]
 """(number of masks N, points P) -> coordinates (N, P, 2), x then y, each in [0, 1)."""
 
 
-def uniform_points(device: torch.device) -> DrawPoints:
-    """Return a source of uniform points from torch's global generator."""
-    return lambda masks, points: torch.rand(masks, points, 2, device=device)
+def uniform_points(device: torch.device, generator: torch.Generator | None = None) -> DrawPoints:
+    """Return a source of uniform points from a generator on `device`, or from torch's global one."""
+    return lambda masks, points: torch.rand(masks, points, 2, device=device, generator=generator)
 
 
 def sample(planes: Tensor, points: Tensor) -> Tensor:

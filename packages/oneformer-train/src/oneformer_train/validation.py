@@ -12,8 +12,8 @@ from oneformer_spec.segmenter import Run, Segmenter
 from oneformer_spec.tasks import TASKS, Task
 
 _NAMES = {Task.SEMANTIC: "mIoU", Task.INSTANCE: "AP", Task.PANOPTIC: "PQ"}
-SCORES = tuple(_NAMES.values())
-"""The headline numbers by name."""
+SCORES = (*_NAMES.values(), "val_loss")
+"""What a validation gives, by name: the headline numbers and the loss."""
 
 
 class Validation:
