@@ -37,11 +37,8 @@ WAITING_BACKBONES = [
     for row in PENDING
     if row.path == "model.backbone.type" and row.waits is not None and row.waits(name)
 ]
-# Fields whose row in PENDING says which values wait need a row here for the others; these two have no others.
-ALL_BUT_DEFAULT_WAITS = {
-    "train.freeze",
-    *(["model.backbone.type"] if len(WAITING_BACKBONES) == len(BUILT_IN) - 1 else []),
-}
+# Fields whose row in PENDING says which values wait need a row here for the others; this one may have no others.
+ALL_BUT_DEFAULT_WAITS = {"model.backbone.type"} if len(WAITING_BACKBONES) == len(BUILT_IN) - 1 else set()
 WAITING_OPTIONS = [
     (name, path) for name in WAITING_BACKBONES for path in leaves() if path.startswith(f"model.backbone.{name}.")
 ]

@@ -119,12 +119,21 @@ def training(case: Case) -> dict[str, object]:
         "weights": digest(content["state_dict"]),
         "optimizer": digest(state["optimizer_states"]),
         "rates": [group["lr"] for group in state["optimizer_states"][0]["param_groups"]],
+        "auto_reduce": state.get("auto_reduce"),
         "status": [[line["status"], line.get("epoch"), digest(line.get("kpi"))] for line in lines],
         "images": images,
         "files": case.files(),
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
     }
+
+
+def talk(case: Case) -> list[str]:
+    """Train and read how each line begins that is said on the way."""
+    heard = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(heard):
+        case.start("train")
+    return [line.split()[0] for line in heard.getvalue().splitlines()]
 
 
 def notes(case: Case) -> list[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from acts.observers import kept_for_backward, notes, training
+from acts.observers import kept_for_backward, notes, talk, training
 from acts.row import Row
 
 OPTIM = "train.optim"
 TWO_EPOCHS = ("train.num_epochs=2",)
+# Three validations of weights that do not change: a patience of 1 reduces at the third.
+STILL = (
+    *("train.num_epochs=3", "train.iters_per_epoch=1", f"{OPTIM}.lr=1e-30", f"{OPTIM}.weight_decay=0"),
+    *(f"{OPTIM}.lr_scheduler=AutoReduce", f"{OPTIM}.lr_patience=1"),
+)
 
 RUN = (
     Row("model_name", "mine", training),
@@ -23,6 +28,9 @@ RUN = (
     Row("train.checkpoint_interval", "2", training),
     Row("train.checkpoint_interval_unit", "step", training),
     Row("train.validation_interval", "2", training),
+    Row("train.val_check_interval", "0.5", training),
+    Row("train.freeze", "[backbone]", training),
+    Row("train.verbose", "true", talk),
     Row("train.resume_training_checkpoint_path", "$resumable", training, base=TWO_EPOCHS),
     Row("train.pretrained_model_path", "$model", training),
     Row(
@@ -49,6 +57,8 @@ OPTIMISER = (
     Row(f"{OPTIM}.steps", "[1]", training),
     Row(f"{OPTIM}.gamma", "0.5", training, base=(f"{OPTIM}.steps=[1]",)),
     Row(f"{OPTIM}.lr_step_size", "1", training, base=(*TWO_EPOCHS, f"{OPTIM}.lr_scheduler=StepLR")),
+    Row(f"{OPTIM}.lr_patience", "2", training, base=STILL),
+    Row(f"{OPTIM}.monitor_name", "train_loss", training, base=STILL),
     Row(f"{OPTIM}.warmup_iters", "2", training),
     Row(f"{OPTIM}.warmup_factor", "0.5", training, base=(f"{OPTIM}.warmup_iters=2",)),
     Row(f"{OPTIM}.max_iter", "5", training, base=(f"{OPTIM}.lr_scheduler=WarmupPoly",)),

@@ -5,33 +5,44 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
 from oneformer_data.loading import open_split, read_labels
+from oneformer_data.pipeline import for_validation
 from oneformer_data.pipeline import from_spec as open_pipeline
+from oneformer_data.sample import Sample
 from oneformer_data.samples import allowed_tasks
 from oneformer_model import OneFormer, pretrained
 from oneformer_model.build import build
+from oneformer_spec.dump import dump
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError
+from oneformer_spec.labels import Labels
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec, TrainSection
+from oneformer_train.auto_reduce import AutoReduce
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
+from oneformer_train.freeze import freeze, summary
+from oneformer_train.intervals import validation_times
 from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
+from oneformer_train.long_log import LongLog
 from oneformer_train.losses import Criterion, LossWeights, PointOptions
+from oneformer_train.memory import explaining_memory
 from oneformer_train.module import TrainingModule
+from oneformer_train.precision import lightning_precision
 from oneformer_train.progress import Progress
+from oneformer_train.reproduction import Reproduction
 from oneformer_train.resume import LATEST, find_start
 from oneformer_train.validation import Validation
-
-_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+from oneformer_train.validation_loss import validation_loss_loader
 
 
 def run(spec: Spec) -> None:
@@ -41,6 +52,8 @@ def run(spec: Spec) -> None:
         SpecError: The spec asks for something that is not there.
         DataError: Annotations are wrong or files are missing.
         CheckpointError: The checkpoint to continue from, or the weights to start from, cannot be read or do not fit.
+        NonFiniteError: A loss or a gradient is NaN or infinite.
+        MemoryExhaustedError: Memory ran out.
     """
     _quieten_lightning()
     _note_busy_loaders(spec)
@@ -64,14 +77,15 @@ def run(spec: Spec) -> None:
     if start is None:
         for line in load_pretrained(module.model, spec):
             note(line)
-    with RunFolder.open(spec, "train") as folder:
+    validation_loaders = _validation_loaders(spec, samples, labels) if samples is not None else None
+    with RunFolder.open(spec, "train") as folder, explaining_memory(spec):
         trainer = _trainer(spec, folder, manifest, num_batches, devices)
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
             module,
             training_loader(pipeline, spec, lambda: module.batches_done),
-            validation_loader(samples, spec.dataset) if samples is not None else None,
+            validation_loaders,
             ckpt_path=start.path if start is not None else None,
         )
     _summarise(folder, trainer)
@@ -104,6 +118,12 @@ def load_pretrained(model: OneFormer, spec: Spec) -> list[str]:
     return notes
 
 
+def _validation_loaders(spec: Spec, samples: Sequence[Sample], labels: Labels) -> list[DataLoader[Any]]:
+    """Return the loader of pictures to score and that of examples to compute the loss on."""
+    examples = for_validation(spec, samples, labels)
+    return [validation_loader(samples, spec.dataset), validation_loss_loader(examples, spec)]
+
+
 def _module(spec: Spec, num_batches: int, validation: Validation | None) -> TrainingModule:
     model: OneFormer = build(
         spec.model,
@@ -111,6 +131,8 @@ def _module(spec: Spec, num_batches: int, validation: Validation | None) -> Trai
         activation_checkpoint=spec.train.activation_checkpoint,
         task_length=spec.dataset.task_seq_len,
     )
+    if spec.train.freeze:
+        note(summary(model, freeze(model, spec.train.freeze)))
     return TrainingModule(
         model,
         criterion(spec),
@@ -127,15 +149,22 @@ def _trainer(
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
     progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
+    times = validation_times(train, num_batches)
+    callbacks = [progress, Reproduction(folder.path, dump(spec))]
+    if train.optim.lr_scheduler == "AutoReduce":
+        callbacks.append(AutoReduce(train.optim, times, num_batches))
+    if train.verbose:
+        callbacks.append(LongLog())
+    callbacks.append(Checkpoints(folder.path, train))  # last, to save what the others have seen of a batch
     return pl.Trainer(
         **devices,
-        precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
+        **times,
+        precision=lightning_precision(train.precision, on_gpu=devices["accelerator"] == "gpu"),
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
-        check_val_every_n_epoch=train.validation_interval,
         num_sanity_val_steps=0,
         benchmark=train.cudnn.benchmark,
-        callbacks=[progress, Checkpoints(folder.path, train)],
+        callbacks=callbacks,
         plugins=[CheckpointFiles(manifest)],
         logger=False,
         enable_checkpointing=False,
@@ -168,6 +197,7 @@ def _quieten_lightning() -> None:
         ".*dataloader is not resumable.*",
         ".*in eval mode at the start of training.*",
         ".*smaller than the logging interval.*",
+        ".*lr_scheduler.step.* before .*optimizer.step.*",  # fp16: the scaler skipped the first step
         ".*LeafSpec.*",  # Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", message=message)
