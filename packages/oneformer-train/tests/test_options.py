@@ -178,24 +178,44 @@ def test_only_a_reproduction_can_be_replayed(spec_file: Path, capsys: pytest.Cap
     assert "usage: python -m oneformer_train.replay FILE" in capsys.readouterr().err
 
 
-def test_fp16_scales_the_loss_and_an_overflow_skips_the_step(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, with the scaler and the autocast that torch has for CPUs."""
+def scale_losses(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """Let fp16 be what it is on a GPU, with the scaler and the autocast that torch has for CPUs."""
     trainer = pl.Trainer
 
     def scaling(*, precision: str, plugins: list[Any], **options: Any) -> pl.Trainer:
         assert precision == "16-mixed"
-        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         return trainer(plugins=[*plugins, MixedPrecision("16-mixed", "cpu", scaler)], **options)
 
     monkeypatch.setattr(commands, "lightning_precision", lambda precision, on_gpu: "16-mixed")
     monkeypatch.setattr(pl, "Trainer", scaling)
+
+
+def test_with_fp16_an_overflow_skips_the_step_and_the_scale_is_in_the_checkpoint(
+    spec_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scale_losses(monkeypatch, 2.0**100)
     words = (RARELY, "train.precision=fp16")
     folder = train(spec_file, ONE, *words)
-    scale = state(folder / LATEST)["MixedPrecision"]["scale"]
-    assert scale == 2.0**97  # three steps, three overflows
+    assert state(folder / LATEST)["MixedPrecision"]["scale"] == 2.0**97  # three steps, three overflows
     train(spec_file, *words)
     assert state(folder / LATEST)["MixedPrecision"]["scale"] == 2.0**94
     assert changed(folder / "model_epoch_000.pth", folder / LATEST) == set()
+
+
+def test_with_fp16_gradients_are_unscaled_before_they_are_clipped(
+    spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def first_norm(precision: str) -> float:
+        words = (ONE, RARELY, "train.iters_per_epoch=1", "train.verbose=true", f"train.precision={precision}")
+        train(spec_file, *words, f"train.results_dir={tmp_path / precision}")
+        (step,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step 1 ")]
+        assert ("loss scale 1024" in step) == (precision == "fp16")
+        return float(step.partition("gradient norm ")[2].split()[0])
+
+    exact = first_norm("fp32")
+    scale_losses(monkeypatch, 1024.0)
+    assert first_norm("fp16") == pytest.approx(exact, rel=0.05)
 
 
 def test_fp16_on_a_cpu_is_bf16_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
