@@ -27,7 +27,6 @@ def test_every_row_names_a_field_or_a_section():
     [
         ("model.backbone.type=radio", "train", "model.backbone.type: this backbone"),
         ("train.is_dry_run=true", "train", "train.is_dry_run: the dry run"),
-        ("train.checkpointer.keep_last=3", "train", "train.checkpointer.keep_last"),
         ("export.opset_version=13", "export", "export.opset_version"),
     ],
 )

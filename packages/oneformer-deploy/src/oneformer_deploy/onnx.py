@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_spec.encryption import is_encrypted, opened
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.segmenter import Run, Segmenter
@@ -26,20 +27,21 @@ ERRORS_ONLY = 3  # onnxruntime's log level
 Provider = str | tuple[str, dict[str, str]]
 
 
-def open(path: Path | str, device: str = "auto", num_threads: int | None = None) -> Segmenter:
+def open(path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None) -> Segmenter:
     """The model of an ONNX file.
 
     Args:
         path: The file, with a manifest in its metadata.
         device: "cpu", "cuda", "cuda:N", or "auto": CUDA where this onnxruntime has it, else the CPU.
         num_threads: CPU threads of one operator; None leaves the choice to onnxruntime.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
         CheckpointError: The file is missing, truncated, foreign or contradicts its manifest, or there is no device.
     """
     path = Path(path)
-    manifest = read_onnx_file(path).manifest()
-    session = _session(path, _providers(path, device), num_threads)
+    manifest = read_onnx_file(path, key).manifest()
+    session = _session(path, key, _providers(path, device), num_threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     names = _names(path, inputs, INPUTS) | _names(path, outputs, OUTPUTS)
     shapes = {value.name: value.shape for value in (*inputs, *outputs)}
@@ -49,14 +51,26 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None)
     return Segmenter(_runner(path, session, names), replace(manifest, fixed_size=fixed_size), fixed_batch=batch)
 
 
-def _session(path: Path, providers: Sequence[Provider], num_threads: int | None) -> onnxruntime.InferenceSession:
+def _session(
+    path: Path, key: str | None, providers: Sequence[Provider], num_threads: int | None
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = num_threads or 0  # 0: onnxruntime's own choice
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(_graph(path, key), options, providers=providers)
+    except CheckpointError:
+        raise
     except Exception as error:  # onnxruntime has a dozen exception types of no common base
         raise CheckpointError(f"{path}: onnxruntime cannot load it: {_one_line(error)}") from error
+
+
+def _graph(path: Path, key: str | None) -> str | bytes:
+    """Return what onnxruntime reads: the file, or what is in an encrypted one, which never touches the disk."""
+    if not is_encrypted(path):
+        return str(path)
+    with opened(path, key) as file:
+        return file.read()
 
 
 def _providers(path: Path, device: str) -> list[Provider]:

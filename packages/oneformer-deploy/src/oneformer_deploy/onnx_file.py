@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from oneformer_spec.encryption import opened
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import METADATA_KEY, Manifest
 
@@ -48,12 +49,16 @@ class OnnxFile:
         return Manifest.from_json(self.metadata[METADATA_KEY], self.path)
 
 
-def read_onnx_file(path: Path | str) -> OnnxFile:
-    """Read the facts of a file. CheckpointError when it is missing, truncated, or not ONNX."""
+def read_onnx_file(path: Path | str, key: str | None = None) -> OnnxFile:
+    """Read the facts of a file, encrypted or not. CheckpointError when it is missing, truncated, or not ONNX.
+
+    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            facts = OnnxFile(path, os.fstat(file.fileno()).st_size)
+        with opened(path, key) as file:
+            facts = OnnxFile(path, file.seek(0, os.SEEK_END))
+            file.seek(0)
             _read(facts, file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: does not exist") from None

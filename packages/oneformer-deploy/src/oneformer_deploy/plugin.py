@@ -14,4 +14,4 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtimes of exported models."""
-    return [Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx",))]
+    return [Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx", ".etlt"))]

@@ -74,7 +74,8 @@ class Evaluator:
 class Runtime:
     """A way to run model files with one of `suffixes`.
 
-    `open(path, device="auto", num_threads=None)` returns a Segmenter.
+    `open(path, device="auto", num_threads=None, key=None)` returns a Segmenter; `key` opens an encrypted file, see
+    `oneformer_spec.encryption`.
     """
 
     name: str

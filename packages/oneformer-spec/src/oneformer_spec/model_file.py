@@ -41,7 +41,8 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
     """
     device = "auto" if section.gpu_ids[0] == 0 else f"cuda:{section.gpu_ids[0]}"
     threads = section.num_threads if isinstance(section, InferenceSection) else None
-    return with_thresholds(resolve(registry().runtime(path).target)(path, device, num_threads=threads), spec)
+    open_file = resolve(registry().runtime(path).target)
+    return with_thresholds(open_file(path, device, num_threads=threads, key=spec.encryption_key), spec)
 
 
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
