@@ -17,18 +17,22 @@ from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_data.samples import allowed_tasks
 from oneformer_model import OneFormer, pretrained
 from oneformer_model.build import build
+from oneformer_spec.atomic import remove_leftovers
+from oneformer_spec.encryption import check_installed
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec, TrainSection
+from oneformer_train.best_names import check_names
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
 from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
 from oneformer_train.losses import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
 from oneformer_train.progress import Progress
-from oneformer_train.resume import LATEST, find_start
+from oneformer_train.resume import LATEST, Start, find_start
+from oneformer_train.retention import Retention
 from oneformer_train.validation import Validation
 
 _PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
@@ -44,7 +48,7 @@ def run(spec: Spec) -> None:
     """
     _quieten_lightning()
     _note_busy_loaders(spec)
-    start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
+    start = _start(spec)
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
@@ -60,6 +64,7 @@ def run(spec: Spec) -> None:
     )
     num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
     validation = Validation(manifest, allowed_tasks(samples)) if samples is not None else None
+    check_names(spec.train.checkpointer, validation.names if validation is not None else ())
     module = _module(spec, num_batches, validation)
     if start is None:
         for line in load_pretrained(module.model, spec):
@@ -75,6 +80,28 @@ def run(spec: Spec) -> None:
             ckpt_path=start.path if start is not None else None,
         )
     _summarise(folder, trainer)
+
+
+def _start(spec: Spec) -> Start | None:
+    """Find where the run starts, and complete what a killed run had left to do about its files."""
+    if spec.encryption_key:
+        check_installed()
+    folder, options = results_folder(spec, "train"), spec.train.checkpointer
+    retention = Retention(folder, options)
+    start = find_start(
+        folder,
+        spec.train.resume_training_checkpoint_path,
+        best=retention.existing_best(),
+        key=spec.encryption_key,
+    )
+    for written in {folder, retention.best_folder}:
+        remove_leftovers(written)
+    if start is None:
+        retention.check_unused()
+    else:
+        retention.load(start.kept, start.path)
+        retention.settle(start.path, again=True)
+    return start
 
 
 def criterion(spec: Spec) -> Criterion:
@@ -97,8 +124,8 @@ def load_pretrained(model: OneFormer, spec: Spec) -> list[str]:
     """
     whole, backbone = spec.train.pretrained_model_path, spec.model.backbone.pretrained_weights
     if whole is None:
-        return pretrained.load_backbone(model.backbone, backbone)
-    notes = pretrained.start_from(model, whole, reinit_heads=spec.train.reinit_heads)
+        return pretrained.load_backbone(model.backbone, backbone, spec.encryption_key)
+    notes = pretrained.start_from(model, whole, reinit_heads=spec.train.reinit_heads, key=spec.encryption_key)
     if backbone is not None:
         notes.append("model.backbone.pretrained_weights is not read: train.pretrained_model_path brings a backbone")
     return notes
@@ -136,7 +163,7 @@ def _trainer(
         num_sanity_val_steps=0,
         benchmark=train.cudnn.benchmark,
         callbacks=[progress, Checkpoints(folder.path, train)],
-        plugins=[CheckpointFiles(manifest)],
+        plugins=[CheckpointFiles(manifest, spec.encryption_key)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

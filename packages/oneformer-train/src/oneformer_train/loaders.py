@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -117,6 +120,21 @@ def batches_per_epoch(num_samples: int, batch_size: int, train: TrainSection) ->
 
 
 def prepare_worker(worker_id: int) -> None:
-    """Keep a loader process on one thread, out of the way of Ctrl-C, and quiet when its parent is killed."""
+    """Keep a loader process on one thread, and leave it to the run to deal with signals.
+
+    Ctrl-C, `timeout`, systemd and Slurm signal all processes of a run at once. A loader that obeyed would take the
+    run's chance to save; it ends when the run tells it to, or is gone.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    if run is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_when_told_by, args=(run.pid,), daemon=True).start()
+
+
+def _end_when_told_by(process: int | None) -> None:
+    """Wait for a SIGTERM of that process and pass over those of others; a handler could not tell them apart."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
+        pass
+    os._exit(0)

@@ -24,6 +24,11 @@ class Validation:
         self.manifest, self.tasks = manifest, tasks
         self._evaluation = Evaluation(tasks, manifest.labels)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the numbers that `compute` returns."""
+        return tuple(_NAMES[task] for task in self.tasks)
+
     def update(self, samples: Sequence[Sample], run: Run) -> None:
         """Segment some pictures with each task's own token and count the result."""
         segmenter = Segmenter(run, self.manifest)
