@@ -26,6 +26,7 @@ from oneformer_data.packed import CACHE_VARIABLE
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
+from oneformer_spec.encryption import is_encrypted
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_train.loaders import training_loader, validation_loader
 
@@ -125,6 +126,13 @@ def training(case: Case) -> dict[str, object]:
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
     }
+
+
+def encrypted_files(case: Case) -> list[str]:
+    """Train and tell which of the files are encrypted."""
+    with _silence():
+        case.start("train")
+    return [name for name in case.files() if is_encrypted(case.folder / name)]
 
 
 def notes(case: Case) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acts.observers import kept_for_backward, notes, training
+from acts.observers import encrypted_files, kept_for_backward, notes, training
 from acts.row import Row
 
 OPTIM = "train.optim"
@@ -10,6 +10,7 @@ TWO_EPOCHS = ("train.num_epochs=2",)
 
 RUN = (
     Row("model_name", "mine", training),
+    Row("encryption_key", "mine", encrypted_files),
     Row("results_dir", "$run/elsewhere", training),
     Row("wandb.enable", "true", notes),
     Row("train.results_dir", "$run/elsewhere", training),
@@ -53,4 +54,17 @@ OPTIMISER = (
     Row(f"{OPTIM}.warmup_factor", "0.5", training, base=(f"{OPTIM}.warmup_iters=2",)),
     Row(f"{OPTIM}.max_iter", "5", training, base=(f"{OPTIM}.lr_scheduler=WarmupPoly",)),
 )
-ROWS = (*RUN, *OPTIMISER)
+KEEP = "train.checkpointer"
+BEST = (f"{KEEP}.enable_topk=true", f"{KEEP}.monitor=mIoU")
+CHECKPOINTER = (
+    Row(f"{KEEP}.enable_topk", "true", training, base=(f"{KEEP}.monitor=mIoU",)),
+    Row(f"{KEEP}.replace_periodic", "true", training, base=BEST),
+    Row(f"{KEEP}.monitor", "loss", training, base=BEST, refusal="'loss' is not measured"),
+    Row(f"{KEEP}.mode", "min", training, base=(*BEST, *TWO_EPOCHS, f"{OPTIM}.lr=0.05")),
+    Row(f"{KEEP}.save_top_k", "2", training, base=(*BEST, *TWO_EPOCHS)),
+    Row(f"{KEEP}.filename", "best", training, base=BEST),
+    Row(f"{KEEP}.dirpath", "$run/elsewhere", training, base=BEST),
+    Row(f"{KEEP}.auto_insert_metric_name", "true", training, base=BEST),
+    Row(f"{KEEP}.keep_last", "1", training, base=TWO_EPOCHS),
+)
+ROWS = (*RUN, *OPTIMISER, *CHECKPOINTER)
