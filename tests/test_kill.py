@@ -42,15 +42,17 @@ RUN = (
 LATEST = "oneformer_model_latest.pth"
 # The calls of a function that lie within the writing of the first few checkpoints of a run, the first and the last.
 WITHIN_WRITING = {"fsync": (4, 11), "replace": (2, 5), "replaced": (2, 5), "unlink": (1, 2)}
+START_METHOD = multiprocessing.get_start_method()  # of loader processes; that of the run itself would be passed on
 SECONDS = 300  # until something that takes a second on an idle machine counts as stuck
 
 
 def train(words: tuple[str, ...], log: str, moment: tuple[str, int] | None, most: int | None) -> None:
     """Run the command in a process group of its own.
 
-    With a moment, kill this process at the n-th call of a function that writing needs. `most` bytes are what any file can
+    With a moment, kill this process at the n-th call of a function that writing needs. `most` bytes are what a file can
     hold, as on a disk that is full.
     """
+    multiprocessing.set_start_method(START_METHOD, force=True)
     os.setpgrp()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -64,7 +66,7 @@ def train(words: tuple[str, ...], log: str, moment: tuple[str, int] | None, most
     from oneformer_spec.plugins import registry
     from oneformer_spec.task_command import run_task
 
-    code = run_reporting(lambda: run_task(registry().command("train"), (), words), debug=True)
+    code = run_reporting(lambda: run_task(registry().command("train"), (), words))
     sys.stdout.flush()
     os._exit(code)
 

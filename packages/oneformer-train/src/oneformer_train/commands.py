@@ -195,6 +195,7 @@ def _quieten_lightning() -> None:
         ".*dataloader is not resumable.*",
         ".*in eval mode at the start of training.*",
         ".*smaller than the logging interval.*",
+        ".*no `val_dataloader`.*",
         ".*LeafSpec.*",  # Lightning 2.6 with torch 2.14
     ):
         warnings.filterwarnings("ignore", message=message)

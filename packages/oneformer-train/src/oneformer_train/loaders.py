@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any
 
@@ -19,6 +20,8 @@ from oneformer_data.pipeline import Example, TrainingPipeline, example_rng, pass
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batch import collate
+
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class ExampleStream(Dataset[Example]):
@@ -120,21 +123,24 @@ def batches_per_epoch(num_samples: int, batch_size: int, train: TrainSection) ->
 
 
 def prepare_worker(worker_id: int) -> None:
-    """Keep a loader process on one thread, and leave it to the run to deal with signals.
+    """Keep a loader process on one thread, leave signals to the run, and end when the run is gone.
 
-    Ctrl-C, `timeout`, systemd and Slurm signal all processes of a run at once. A loader that obeyed would take the
-    run's chance to save; it ends when the run tells it to, or is gone.
+    Ctrl-C, `timeout`, systemd and Slurm signal all processes of a run at once; a loader that obeyed would take away the
+    run's chance to save. torch's own watch for a run that was killed looks at the process that forked the loader, which
+    with the start methods of newer Pythons is not the run.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     run = multiprocessing.parent_process()
     if run is not None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=_end_when_told_by, args=(run.pid,), daemon=True).start()
+        Thread(target=_end_with, args=(run,), daemon=True).start()
 
 
-def _end_when_told_by(process: int | None) -> None:
-    """Wait for a SIGTERM of that process and pass over those of others; a handler could not tell them apart."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != process:
-        pass
+def _end_with(run: BaseProcess) -> None:
+    """End when that process sends SIGTERM, or is gone; a handler could not tell its SIGTERM from those of others."""
+    while run.is_alive():
+        received = signal.sigtimedwait({signal.SIGTERM}, _SECONDS_BETWEEN_LOOKS)
+        if received is not None and received.si_pid == run.pid:
+            break
     os._exit(0)
