@@ -56,11 +56,12 @@ OPTIMISER = (
 )
 KEEP = "train.checkpointer"
 BEST = (f"{KEEP}.enable_topk=true", f"{KEEP}.monitor=mIoU")
+FALLING = ("train.pretrained_model_path=$model", f"{OPTIM}.lr=0.01")  # the second epoch is worse than the first
 CHECKPOINTER = (
     Row(f"{KEEP}.enable_topk", "true", training, base=(f"{KEEP}.monitor=mIoU",)),
     Row(f"{KEEP}.replace_periodic", "true", training, base=BEST),
     Row(f"{KEEP}.monitor", "loss", training, base=BEST, refusal="'loss' is not measured"),
-    Row(f"{KEEP}.mode", "min", training, base=(*BEST, *TWO_EPOCHS, f"{OPTIM}.lr=0.05")),
+    Row(f"{KEEP}.mode", "min", training, base=(*BEST, *TWO_EPOCHS, *FALLING)),
     Row(f"{KEEP}.save_top_k", "2", training, base=(*BEST, *TWO_EPOCHS)),
     Row(f"{KEEP}.filename", "best", training, base=BEST),
     Row(f"{KEEP}.dirpath", "$run/elsewhere", training, base=BEST),
