@@ -27,7 +27,7 @@ from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
 from oneformer_spec.errors import DataError, SpecError
-from oneformer_train.loaders import training_loader, validation_loader
+from oneformer_train.loaders import course_of, training_loader, validation_loader
 
 TEXTS = 4
 
@@ -93,7 +93,8 @@ def caches(case: Case) -> int:
 
 def batches(case: Case) -> list[str]:
     """Draw the first batches of training."""
-    loader = training_loader(open_pipeline(case.spec), case.spec, lambda: 0)
+    pipeline = open_pipeline(case.spec)
+    loader = training_loader(pipeline, case.spec, course_of(case.spec, len(pipeline)))
     return [digest(tuple(batch)) for batch in islice(loader, 3)]
 
 
@@ -101,7 +102,8 @@ def loaders(case: Case) -> list[object]:
     """Build the loaders as on a machine with a GPU and read their settings off them."""
     spec = case.spec
     with patch("torch.cuda.is_available", return_value=True):
-        training = training_loader(open_pipeline(spec), spec, lambda: 0)
+        pipeline = open_pipeline(spec)
+        training = training_loader(pipeline, spec, course_of(spec, len(pipeline)))
         validation = validation_loader(open_split(spec.dataset, "val", read_labels(spec)), spec.dataset)
     return [training.num_workers, training.pin_memory, validation.num_workers]
 

@@ -80,7 +80,7 @@ def test_a_perfect_prediction_costs_almost_nothing() -> None:
     inner = torch.rand(10, 256, 2) * 0.8 + 0.1
     inner[..., 1] += torch.where((inner[..., 1] - 0.5).abs() < 0.05, 0.1, 0.0)
     terms = make_criterion()(
-        prediction, [Target(labels, masks)], torch.tensor(0.0), draw=lambda count, points: inner[:count, :points]
+        prediction, [Target(labels, masks)], torch.tensor(0.0), draw=lambda masks, points: inner[: sum(masks), :points]
     )
     assert terms["loss"].item() < 1e-3
 

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.schema import TrainSection
+from oneformer_train import ranks
 from oneformer_train.resume import LATEST
 
 
@@ -76,16 +77,14 @@ class Checkpoints(pl.Callback):
         if self.by_step and step % self.interval == 0 and step > self._last_step_saved:
             self._last_step_saved = step
             self._save(trainer, f"model_epoch_{trainer.current_epoch:03d}_step_{step}.pth")
-        if self._signal is not None:
-            self._stop(trainer, self._signal)
+        self._stop_if_told(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoint and the latest state."""
         self.epochs_done = trainer.current_epoch + 1
         due = not self.by_step and self.epochs_done % self.interval == 0
         self._save(trainer, f"model_epoch_{trainer.current_epoch:03d}.pth" if due else None)
-        if self._signal is not None:
-            self._stop(trainer, self._signal)
+        self._stop_if_told(trainer)
 
     def _save(self, trainer: pl.Trainer, name: str | None) -> None:
         latest = self.folder / LATEST
@@ -97,6 +96,9 @@ class Checkpoints(pl.Callback):
             with open(self.folder / name, "rb") as written:
                 write_atomically(latest, lambda file: shutil.copyfileobj(written, file))
 
-    def _stop(self, trainer: pl.Trainer, number: int) -> None:
-        self._save(trainer, None)
-        raise StoppedError(number, self.folder / LATEST)
+    def _stop_if_told(self, trainer: pl.Trainer) -> None:
+        """Save and stop if a signal came to any process, so that all stop at one step."""
+        number = ranks.largest(self._signal or 0)
+        if number:
+            self._save(trainer, None)
+            raise StoppedError(number, self.folder / LATEST)

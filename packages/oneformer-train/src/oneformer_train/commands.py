@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -18,18 +17,21 @@ from oneformer_data.samples import allowed_tasks
 from oneformer_model import OneFormer, pretrained
 from oneformer_model.build import build
 from oneformer_spec.entry import note
-from oneformer_spec.errors import SpecError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
-from oneformer_spec.schema import Spec, TrainSection
+from oneformer_spec.schema import Spec
+from oneformer_train import ranks
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
-from oneformer_train.loaders import batches_per_epoch, training_loader, validation_loader
+from oneformer_train.course import Course
+from oneformer_train.distributed import Guard, cluster, run_everywhere, trainer_settings
+from oneformer_train.loaders import course_of, training_loader, validation_loader
 from oneformer_train.losses import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
 from oneformer_train.progress import Progress
 from oneformer_train.resume import LATEST, find_start
 from oneformer_train.validation import Validation
+from oneformer_train.world import World
 
 _PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -42,13 +44,17 @@ def run(spec: Spec) -> None:
         DataError: Annotations are wrong or files are missing.
         CheckpointError: The checkpoint to continue from, or the weights to start from, cannot be read or do not fit.
     """
+    run_everywhere(spec, _run_here)
+
+
+def _run_here(spec: Spec, world: World, guard: Guard) -> None:
     _quieten_lightning()
     _note_busy_loaders(spec)
-    start = find_start(results_folder(spec, "train"), spec.train.resume_training_checkpoint_path)
+    resumed = spec.train.resume_training_checkpoint_path
+    start = ranks.from_first(lambda: find_start(results_folder(spec, "train"), resumed))
     if start is not None and start.epochs_done >= spec.train.num_epochs:
         print(f"{start.path}: all {start.epochs_done} epochs are trained; raise train.num_epochs to go on")
         return
-    devices = _devices(spec.train)
     if spec.wandb.enable:
         note("wandb.enable: reporting to Weights & Biases is not available yet; this run is not reported")
     pl.seed_everything(spec.train.seed, verbose=False)
@@ -58,20 +64,21 @@ def run(spec: Spec) -> None:
     manifest = Manifest.from_spec(
         spec, labels, {name: version(name) for name in ("oneformer-model", "oneformer-train")}
     )
-    num_batches = batches_per_epoch(len(pipeline), spec.dataset.train.batch_size, spec.train)
+    course = course_of(spec, len(pipeline), world)
     validation = Validation(manifest, allowed_tasks(samples)) if samples is not None else None
-    module = _module(spec, num_batches, validation)
+    module = _module(spec, course, validation)
     if start is None:
         for line in load_pretrained(module.model, spec):
             note(line)
-    with RunFolder.open(spec, "train") as folder:
-        trainer = _trainer(spec, folder, manifest, num_batches, devices)
+    folder = RunFolder.open(spec, "train") if world.is_first else RunFolder(results_folder(spec, "train"))
+    with folder if world.is_first else nullcontext(), guard():
+        trainer = _trainer(spec, folder, manifest, course, world)
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(
             module,
-            training_loader(pipeline, spec, lambda: module.batches_done),
-            validation_loader(samples, spec.dataset) if samples is not None else None,
+            training_loader(pipeline, spec, course, world),
+            validation_loader(samples, spec.dataset, world) if samples is not None else None,
             ckpt_path=start.path if start is not None else None,
         )
     _summarise(folder, trainer)
@@ -104,7 +111,7 @@ def load_pretrained(model: OneFormer, spec: Spec) -> list[str]:
     return notes
 
 
-def _module(spec: Spec, num_batches: int, validation: Validation | None) -> TrainingModule:
+def _module(spec: Spec, course: Course, validation: Validation | None) -> TrainingModule:
     model: OneFormer = build(
         spec.model,
         training=True,
@@ -115,20 +122,20 @@ def _module(spec: Spec, num_batches: int, validation: Validation | None) -> Trai
         model,
         criterion(spec),
         spec.train,
+        course=course,
         loss_factor=spec.model.sem_seg_head.loss_weight,
-        steps_per_epoch=num_batches // spec.train.accumulate_grad_batches,
         validation=validation,
     )
 
 
-def _trainer(
-    spec: Spec, folder: RunFolder, manifest: Manifest, num_batches: int, devices: Mapping[str, Any]
-) -> pl.Trainer:
+def _trainer(spec: Spec, folder: RunFolder, manifest: Manifest, course: Course, world: World) -> pl.Trainer:
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
-    progress = Progress(folder, total_batches=train.num_epochs * num_batches, batch_size=spec.dataset.train.batch_size)
+    progress = Progress(
+        folder, total_batches=train.num_epochs * course.batches_per_epoch, batch_size=course.samples_per_batch
+    )
     return pl.Trainer(
-        **devices,
+        **trainer_settings(train, world),
         precision=_PRECISION[train.precision],  # type: ignore[arg-type]  # a literal of Lightning's
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
@@ -136,26 +143,13 @@ def _trainer(
         num_sanity_val_steps=0,
         benchmark=train.cudnn.benchmark,
         callbacks=[progress, Checkpoints(folder.path, train)],
-        plugins=[CheckpointFiles(manifest)],
+        plugins=[CheckpointFiles(manifest), *cluster(world)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder.path,
     )
-
-
-def _devices(train: TrainSection) -> dict[str, Any]:
-    """Return Lightning's settings for the devices of `train.gpu_ids`; the default, device 0, is the CPU without GPUs.
-
-    Raises:
-        SpecError: A device is not there.
-    """
-    count = torch.cuda.device_count()
-    for number in train.gpu_ids:
-        if number >= max(count, 1):
-            raise SpecError(f"train.gpu_ids: {number}: torch sees {count} GPUs here")
-    return {"accelerator": "gpu", "devices": list(train.gpu_ids)} if count else {"accelerator": "cpu", "devices": 1}
 
 
 def _quieten_lightning() -> None:
@@ -169,12 +163,13 @@ def _quieten_lightning() -> None:
         ".*in eval mode at the start of training.*",
         ".*smaller than the logging interval.*",
         ".*LeafSpec.*",  # Lightning 2.6 with torch 2.14
+        ".*sync_dist=True.*",  # scores are those of all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
 
 
 def _note_busy_loaders(spec: Spec) -> None:
-    wanted, cores = spec.dataset.train.num_workers, os.cpu_count() or 1
+    wanted, cores = spec.dataset.train.num_workers * spec.train.num_gpus, os.cpu_count() or 1
     if wanted > cores:
         note(f"dataset.train.num_workers: {wanted} loader processes share {cores} cores; fewer may be faster")
 

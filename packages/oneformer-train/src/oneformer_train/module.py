@@ -14,10 +14,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_spec.schema import TrainSection
+from oneformer_train import ranks
 from oneformer_train.batch import Batch
+from oneformer_train.course import Course, recount
 from oneformer_train.losses import Criterion, Target
 from oneformer_train.optim import optimizer
-from oneformer_train.schedule import lr_factor
+from oneformer_train.points import points_of_images
+from oneformer_train.schedule import Factor, lr_factor, move_to
+from oneformer_train.seeds import points_seed, step_seed
 from oneformer_train.validation import Validation
 
 
@@ -30,19 +34,18 @@ class TrainingModule(pl.LightningModule):
         criterion: Criterion,
         options: TrainSection,
         *,
+        course: Course,
         loss_factor: float,
-        steps_per_epoch: int,
         validation: Validation | None,
     ) -> None:
-        """Hold the parts; `steps_per_epoch` counts optimiser steps, `loss_factor` scales the whole loss."""
+        """Hold the parts; `course` is counted on with every batch, `loss_factor` scales the whole loss."""
         super().__init__()
         self.model = model
         self.criterion = criterion
         self.options = options
         self.loss_factor = loss_factor
-        self.steps_per_epoch = steps_per_epoch
+        self.course = course
         self.validation = validation
-        self.batches_done = 0
 
     @property
     def logit_scale(self) -> Tensor:
@@ -51,12 +54,16 @@ class TrainingModule(pl.LightningModule):
         return self.model.text_branch.logit_scale
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Return the losses of a batch by name; "loss" is what is minimised."""
+        """Return the losses of a batch of all processes by name; "loss" is what is minimised."""
+        seed, first = self.options.seed, self.course.samples_done
+        own = range(first + ranks.rank() * len(batch.names), first + (ranks.rank() + 1) * len(batch.names))
+        torch.manual_seed(step_seed(seed, first, ranks.rank()))
         prediction = self.model(batch.image, batch.task_tokens, batch.texts)
         targets = [Target(labels, masks) for labels, masks in zip(batch.labels, batch.masks, strict=True)]
-        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale)
-        self.batches_done += 1  # a checkpoint after this step goes on with the next batch of the stream
-        return {name: self.loss_factor * value for name, value in terms.items()}
+        draw = points_of_images(batch.image.device, [points_seed(seed, position) for position in own])
+        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale, draw)
+        self.course.count()  # a checkpoint after this step goes on with the next batch of the stream
+        return ranks.mean_terms({name: self.loss_factor * value for name, value in terms.items()})
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches; validation pictures stay as they are, the segmenter moves what the network sees."""
@@ -81,12 +88,12 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and a schedule that advances with every optimiser step."""
         built = optimizer(self.model, self.options.optim)
-        factor = lr_factor(
-            self.options.optim,
-            total_steps=self.options.num_epochs * self.steps_per_epoch,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        return {"optimizer": built, "lr_scheduler": {"scheduler": LambdaLR(built, factor), "interval": "step"}}
+        schedule = LambdaLR(built, self._lr_factor())
+        return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self) -> Factor:
+        steps = self.course.steps_per_epoch
+        return lr_factor(self.options.optim, total_steps=self.options.num_epochs * steps, steps_per_epoch=steps)
 
     def configure_gradient_clipping(
         self,
@@ -105,15 +112,12 @@ class TrainingModule(pl.LightningModule):
             torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=float(self.options.clip_grad_norm_type))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the position in the stream and the random state that the next step starts from."""
-        checkpoint["batches_done"] = self.batches_done
-        checkpoint["random_state"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            checkpoint["cuda_random_states"] = torch.cuda.get_rng_state_all()
+        """Store how far the run is; nothing random, since the place in the stream decides what is drawn."""
+        checkpoint.update(self.course.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the stream and the random state where the checkpoint left them."""
-        self.batches_done = int(checkpoint["batches_done"])
-        torch.set_rng_state(checkpoint["random_state"])
-        if torch.cuda.is_available() and "cuda_random_states" in checkpoint:
-            torch.cuda.set_rng_state_all(checkpoint["cuda_random_states"])
+        """Go on where the checkpoint was written, also with batches of another size."""
+        steps = self.course.resume(checkpoint)
+        if steps is not None:
+            recount(checkpoint["loops"], self.course, steps)
+            move_to(steps, self._lr_factor(), checkpoint)

@@ -104,4 +104,4 @@ def _scores(trainer: pl.Trainer) -> dict[str, float]:
 
 def _batches_done(module: pl.LightningModule) -> int:
     assert isinstance(module, TrainingModule)
-    return module.batches_done
+    return module.course.batches_done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Any
 
 from oneformer_spec.schema import Optim
 
@@ -32,6 +33,15 @@ def warmup_steps(options: Optim, total_steps: int) -> int:
     if options.warmup_iters is not None:
         return options.warmup_iters
     return min(1000, total_steps // 10) if options.lr_scheduler in ("WarmupPoly", "Cosine") else 0
+
+
+def move_to(step: int, factor: Factor, checkpoint: dict[str, Any]) -> None:
+    """Rewrite the schedule's state in a checkpoint in place, as though `step` optimiser steps were done."""
+    for state in checkpoint["lr_schedulers"]:
+        state["last_epoch"], state["_step_count"] = step, step + 1
+        state["_last_lr"] = [base * factor(step) for base in state["base_lrs"]]
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        group["lr"] = group["initial_lr"] * factor(step)
 
 
 def _warmup(step: int, length: int, start: float) -> float:
