@@ -55,9 +55,6 @@ PENDING: tuple[Pending, ...] = (
         for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
     ),
     # training
-    Pending("train.num_gpus", BUILD, "training on several devices"),
-    Pending("train.num_nodes", BUILD, "training on several machines"),
-    Pending("train.distributed_strategy", BUILD, "sharded training"),
     Pending("train.precision", BUILD, "fp16", _one_of("fp16")),
     Pending("train.optim.lr_scheduler", BUILD, "AutoReduce", _one_of("AutoReduce")),
     Pending("train.optim.lr_patience", BUILD, "AutoReduce"),

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -48,11 +48,7 @@ def rank() -> int:
 
 def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows (B, X) of all ranks, (world B, X); gradients flow to every rank."""
-    if not _together():
-        return rows
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(list(all_gather(rows)))
+    return cast(Tensor, _GatherRows.apply(rows)) if _together() else rows
 
 
 def mean(values: Tensor) -> Tensor:
@@ -100,6 +96,22 @@ def collect(part: T) -> list[T] | None:
     parts: list[T | None] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
     dist.gather_object(part, parts, dst=0, group=_messages())
     return parts  # type: ignore[return-value]  # gathering filled it
+
+
+class _GatherRows(torch.autograd.Function):
+    """Every rank's loss may read every row, so a row's gradient is the sum of what all ranks send back."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        found = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(found, rows.contiguous())
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # the number varies
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 def _together() -> bool:
