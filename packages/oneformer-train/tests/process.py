@@ -1,6 +1,6 @@
 """One process of several: trains on one spec after the other and writes down the losses of every batch.
 
-Arguments: a JSON file of jobs, each the words of a spec, a file for its losses, and the port where its processes meet.
+Arguments: a JSON file of jobs, each the words of a spec, a file for its losses, and the port where its processes meet if torchrun says none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def main(jobs: str) -> None:
     """Do all jobs in their order."""
     torch.set_num_threads(1)
     for job in json.loads(Path(jobs).read_text()):
-        os.environ["MASTER_PORT"] = str(job["port"])
+        if "port" in job:
+            os.environ["MASTER_PORT"] = str(job["port"])
         rows = train(job["words"])
         Path(f"{job['losses']}.{os.environ['RANK']}").write_text(json.dumps(rows))
 
