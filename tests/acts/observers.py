@@ -27,7 +27,9 @@ from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
 from oneformer_spec.errors import DataError, SpecError
+from oneformer_train.distributed import trainer_settings
 from oneformer_train.loaders import course_of, training_loader, validation_loader
+from oneformer_train.world import World
 
 TEXTS = 4
 
@@ -127,6 +129,12 @@ def training(case: Case) -> dict[str, object]:
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
     }
+
+
+def sharing(case: Case) -> str:
+    """Ask what the processes of a run would share."""
+    chosen = trainer_settings(case.spec.train, World(size=2, local_size=2))["strategy"]
+    return f"{type(chosen).__name__} {getattr(chosen, 'keep_weights', None)}"
 
 
 def notes(case: Case) -> list[str]:

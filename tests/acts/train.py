@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acts.observers import kept_for_backward, notes, training
+from acts.observers import kept_for_backward, notes, sharing, training
 from acts.row import Row
 
 OPTIM = "train.optim"
@@ -13,7 +13,10 @@ RUN = (
     Row("results_dir", "$run/elsewhere", training),
     Row("wandb.enable", "true", notes),
     Row("train.results_dir", "$run/elsewhere", training),
+    Row("train.num_gpus", "2", training),
     Row("train.gpu_ids", "[70]", training, refusal="train.gpu_ids: 70"),
+    Row("train.num_nodes", "2", training, refusal="train.num_nodes: 2: start the run on every machine"),
+    Row("train.distributed_strategy", "fsdp", sharing),
     Row("train.seed", "1", training),
     Row("train.cudnn.benchmark", "true", training),
     Row("train.cudnn.deterministic", "false", training),

@@ -42,10 +42,10 @@ def test_what_is_set_is_refused_by_the_command_alone(override, command, feature)
 
 
 def test_all_fields_are_named_at_once():
-    spec = load_spec([], ["train.is_dry_run=true", "export.dynamic_size=true", "train.num_nodes=2"]).spec
+    spec = load_spec([], ["train.is_dry_run=true", "export.dynamic_size=true", "train.verbose=true"]).spec
     with pytest.raises(SpecError) as caught:
         check_available(spec, "train")
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "train.num_nodes",
+        "train.verbose",
         "train.is_dry_run",
     ]

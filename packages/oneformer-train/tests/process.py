@@ -1,6 +1,7 @@
 """One process of several: trains on one spec after the other and writes down the losses of every batch.
 
-Arguments: a JSON file of jobs, each the words of a spec, a file for its losses, and the port where its processes meet if torchrun says none.
+Argument: a JSON file of jobs. Each is the words of a spec, a file for its losses, and the port where its processes meet
+where torchrun does not say that.
 """
 
 from __future__ import annotations

@@ -74,7 +74,6 @@ def test_a_signal_stops_all_processes_with_one_checkpoint_and_one_message(spec_f
     _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert errors_of(errors) == [f"stopped by SIGINT; {folder / LATEST} is saved, the same command continues"]
-    assert errors.count("2 CPU processes") == 1
     assert not any(Path(f"/proc/{number}").exists() for number in workers)
     training = checkpoint.read(folder / LATEST)["training"]
     assert training["samples_done"] == 4 * training["batches_done"] == 4 * training["global_step"]

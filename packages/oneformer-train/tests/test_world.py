@@ -93,9 +93,9 @@ def test_a_run_of_other_batches_goes_on_with_the_next_sample_at_the_same_part_of
 def test_the_first_to_fail_speaks_and_the_others_end_as_it_did() -> None:
     store = dist.HashStore()
     assert reported(store) is None
-    with pytest.raises(DataError, match="a.png: broken"), failing_together(store, 1):
+    with pytest.raises(DataError, match=r"a\.png: broken"), failing_together(store, 1):
         raise DataError("a.png: broken")
-    with pytest.raises(PeerError, match="a.png: broken"), failing_together(store, 0):
+    with pytest.raises(PeerError, match=r"a\.png: broken"), failing_together(store, 0):
         raise RuntimeError("connection closed by peer")
     failure = reported(store)
     assert failure is not None and failure.rank == 1

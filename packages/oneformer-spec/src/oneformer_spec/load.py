@@ -127,7 +127,8 @@ def _notes(spec: Spec, written: Layer, task: str | None) -> list[str]:
     for name in TASKS_WITH_DEVICES if task is None else {task} & set(TASKS_WITH_DEVICES):
         wanted, here = getattr(spec, name).num_gpus, num_gpus_here()
         if wanted > max(here, 1):
-            found.append(f"{name}.num_gpus: {wanted} GPUs are asked for, this machine shows {here}")
+            instead = "" if here else "; as many CPU processes take their place"
+            found.append(f"{name}.num_gpus: {wanted} GPUs are asked for, this machine shows {here}{instead}")
     return found
 
 

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from lightning_fabric.plugins.environments import ClusterEnvironment, TorchElasticEnvironment
 
-from oneformer_spec.entry import note
 from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train import ranks
 from oneformer_train.failures import PeerError, failing_together
@@ -46,8 +45,6 @@ def run_everywhere(spec: Spec, train: Train) -> None:
     check_devices(spec.train)
     world = joined_world(spec.train)
     if world is None and spec.train.num_gpus * spec.train.num_nodes > 1:
-        if not torch.cuda.is_available():
-            note(f"train.num_gpus: torch sees no GPU here, so {spec.train.num_gpus} CPU processes train together")
         launch(spec)
     elif world is None or world.size == 1:
         train(spec, ALONE, nullcontext)

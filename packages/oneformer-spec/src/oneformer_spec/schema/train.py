@@ -73,9 +73,17 @@ class Optim:
 class TrainSection:
     """Everything that training needs beside data and network."""
 
-    num_gpus: int = option(1, minimum=1, maximum=1024, help="Devices per node; gpu_ids may imply more.", common=True)
+    num_gpus: int = option(
+        1,
+        minimum=1,
+        maximum=1024,
+        help="Devices per node, or CPU processes where there is no GPU; gpu_ids may imply more.",
+        common=True,
+    )
     gpu_ids: tuple[int, ...] = option((0,), minimum=0, distinct=True, min_length=1, help="Devices to use on each node.")
-    num_nodes: int = option(1, minimum=1, help="Machines that train together.")
+    num_nodes: int = option(
+        1, minimum=1, help="Machines that train together; torchrun or srun starts the run on each of them."
+    )
     seed: int = option(1234, minimum=0, maximum=2**32 - 1, help="Seed of everything random.", common=True)
     cudnn: Cudnn = section(Cudnn, help="Switches of cuDNN.")
     num_epochs: int = option(10, minimum=1, help="Passes over the training data.", common=True)
