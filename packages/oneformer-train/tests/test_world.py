@@ -48,6 +48,7 @@ def test_several_machines_need_a_meeting_place() -> None:
     meeting = {"MASTER_ADDR": "host", "MASTER_PORT": "1234"}
     assert node_rank(TWO_BY_TWO, meeting | {"NODE_RANK": "1"}) == 1
     assert meeting_place(meeting) == ("host", 1234)
+    assert meeting_place({"SLURM_NODELIST": "node[5-8],other", "SLURM_JOB_ID": "81234"}) == ("node5", 16234)
     with pytest.raises(SpecError, match=r"torchrun or srun, or set MASTER_PORT, NODE_RANK there"):
         node_rank(TWO_BY_TWO, {"MASTER_ADDR": "host"})
     with pytest.raises(SpecError, match=r"NODE_RANK is 2, of 2 machines"):

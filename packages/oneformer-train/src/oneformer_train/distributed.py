@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning_fabric.plugins.environments import ClusterEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 
 from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train import ranks
@@ -64,9 +64,9 @@ def trainer_settings(train: TrainSection, world: World) -> dict[str, Any]:
     return settings if world.size == 1 else settings | {"strategy": strategy(train.distributed_strategy)}
 
 
-def cluster(world: World) -> list[ClusterEnvironment]:
-    """Return what tells Lightning that the processes are there already."""
-    return [TorchElasticEnvironment()] if world.size > 1 else []
+def cluster(world: World) -> ClusterEnvironment:
+    """Return what tells Lightning who takes part; left alone it would ask SLURM, whose tasks may be of other programs."""
+    return TorchElasticEnvironment() if world.size > 1 else LightningEnvironment()
 
 
 def _take_part(spec: Spec, world: World, train: Train) -> None:

@@ -72,9 +72,9 @@ def meeting_place(environment: Mapping[str, str] = os.environ) -> tuple[str, int
     """
     if all(name in environment for name in _MEETING):
         return environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    if "SLURM_NODELIST" in environment:
-        slurm = SLURMEnvironment()
-        return slurm.main_address, slurm.main_port
+    if "SLURM_NODELIST" in environment and "SLURM_JOB_ID" in environment:
+        first = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
+        return first, 15000 + int(environment["SLURM_JOB_ID"][-4:])  # jobs on one machine need ports of their own
     missing = [name for name in _MEETING if name not in environment]
     raise SpecError(f"train.num_nodes: the environment lacks {' and '.join(missing)}, where the processes meet")
 
