@@ -65,7 +65,7 @@ def trainer_settings(train: TrainSection, world: World) -> dict[str, Any]:
 
 
 def cluster(world: World) -> ClusterEnvironment:
-    """Return what tells Lightning who takes part; left alone it would ask SLURM, whose tasks may be of other programs."""
+    """Return what tells Lightning who takes part; left alone it would ask SLURM, whose tasks may be others."""
     return TorchElasticEnvironment() if world.size > 1 else LightningEnvironment()
 
 
