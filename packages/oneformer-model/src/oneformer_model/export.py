@@ -14,7 +14,7 @@ from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
 FILE_NAME = "model.onnx"
 
 
@@ -48,16 +48,16 @@ def _export(found: Weights, options: ExportSection, device: torch.device, target
     from oneformer_model.onnx_graph import Shape, write_graph  # needs onnx
 
     batch = None if options.batch_size == -1 else options.batch_size
-    shape = Shape(batch, options.input_height, options.input_width)
+    shape = Shape(batch, options.input_height, options.input_width, options.dynamic_size)
     try:
         graph = write_graph(
             found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose
         )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
-    write_atomically(target, graph.SerializeToString())
-    size = f"{'any' if batch is None else batch} x 3 x {shape.height} x {shape.width}"
-    print(f"exported: {target} (opset {options.opset_version}, input {size}, the checkpoint's logits)")
+    write_atomically(target, graph.model.SerializeToString())
+    nodes = f"{graph.num_nodes} nodes, {graph.num_nodes_before} before slimming"
+    print(f"exported: {target} (opset {options.opset_version}, input {shape}, {nodes}, the checkpoint's logits)")
 
 
 def _device(options: ExportSection) -> torch.device:

@@ -74,8 +74,6 @@ PENDING: tuple[Pending, ...] = (
     Pending("inference.trt_engine", ("inference",), "TensorRT"),
     Pending("inference.num_gpus", ("inference",), "inference on several devices"),
     Pending("inference.num_nodes", ("inference",), "inference on several machines"),
-    Pending("export.opset_version", ("export",), "opsets other than 16 to 20", lambda opset: not 16 <= opset <= 20),
-    Pending("export.dynamic_size", ("export",), "an open height and width"),
     Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
     # These commands are to come; until then nothing reads their sections.
     Pending("gen_trt_engine", ("gen_trt_engine",), "TensorRT"),
