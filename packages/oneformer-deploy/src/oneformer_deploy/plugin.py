@@ -14,4 +14,8 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtimes of exported models."""
-    return [Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx",))]
+    return [
+        Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx",)),
+        Runtime("onnxruntime-tensorrt", "oneformer_deploy.onnx:open_tensorrt", (), (".onnx",)),
+        Runtime("openvino", "oneformer_deploy.openvino:open", (), (".onnx",), ("fp32", "bf16")),
+    ]

@@ -20,4 +20,4 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtime of checkpoints."""
-    return [Runtime("torch", "oneformer_model.runtime:open", (".pth",))]
+    return [Runtime("torch", "oneformer_model.runtime:open", (".pth",), precisions=("fp32", "bf16"))]

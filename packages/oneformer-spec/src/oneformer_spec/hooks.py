@@ -72,14 +72,18 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run model files with one of `suffixes`.
+    """A way to run model files.
 
-    `open(path, device="auto", num_threads=None)` returns a Segmenter.
+    `open(path, device="auto", num_threads=None)` returns a Segmenter. It runs files with one of `suffixes` unless the
+    spec names another runtime, and files with one of `also` when the spec names it. A runtime of several `precisions`
+    is given the keyword `precision`.
     """
 
     name: str
     target: str
     suffixes: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,14 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})
+RUNTIME_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "torch": "oneformer-model",
+        "onnxruntime": "oneformer-deploy",
+        "onnxruntime-tensorrt": "oneformer-deploy",
+        "openvino": "oneformer-deploy[openvino]",
+    }
+)
 SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType({".pth": "oneformer-model", ".onnx": "oneformer-deploy"})
 
 
@@ -107,13 +115,15 @@ class Registry:
             raise UsageError(f"--{name} is not installed here; get it with: python -m pip install '{package}'")
         return self.checks[name]
 
-    def runtime(self, path: str | Path) -> Runtime:
-        """Return the runtime that a model file's suffix chooses.
+    def runtime(self, path: str | Path, name: str | None = None) -> Runtime:
+        """Return the runtime of a name, or else the one that a model file's suffix chooses.
 
         Raises:
-            UsageError: No installed runtime reads that suffix.
+            UsageError: There is no such runtime here, or none that reads that suffix.
         """
         suffix = Path(path).suffix.lower()
+        if name is not None:
+            return self._named_runtime(path, suffix, name)
         for runtime in self.runtimes.values():
             if suffix in runtime.suffixes:
                 return runtime
@@ -122,6 +132,17 @@ class Registry:
             raise UsageError(f"{path}: running a {suffix} file needs: python -m pip install '{package}'")
         known = sorted(suffix for runtime in self.runtimes.values() for suffix in runtime.suffixes)
         raise UsageError(f"{path}: no runtime for the suffix {suffix!r}; known here: {', '.join(known) or 'none'}")
+
+    def _named_runtime(self, path: str | Path, suffix: str, name: str) -> Runtime:
+        if name not in self.runtimes:
+            package, known = RUNTIME_PACKAGES.get(name), ", ".join(self.runtimes) or "none"
+            cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
+            raise UsageError(f"runtime {name!r} is not installed here; {cure}")
+        runtime = self.runtimes[name]
+        if suffix not in (*runtime.suffixes, *runtime.also):
+            reads = ", ".join((*runtime.suffixes, *runtime.also))
+            raise UsageError(f"{path}: the runtime {name} reads {reads}, not {suffix!r}")
+        return runtime
 
 
 def resolve(target: str) -> Any:
