@@ -15,8 +15,6 @@ SETTINGS = {
     "train.checkpointer.keep_last": ("3",),
     "evaluate.trt_engine": ("$model", "evaluate.checkpoint="),
     "inference.trt_engine": ("$model", "inference.checkpoint="),
-    "export.opset_version": ("12",),
-    "export.onnx_file": ("model.etlt", "encryption_key=key"),
     f"{ENGINE}.min_batch_size": ("2", f"{ENGINE}.opt_batch_size=2", f"{ENGINE}.max_batch_size=2"),
     f"{ENGINE}.opt_batch_size": ("2", f"{ENGINE}.max_batch_size=2"),
     "quantize.layers": ("[{module_name: head}]",),

@@ -108,8 +108,8 @@ def test_a_graph_that_is_wrong_at_another_size_is_an_error(model, manifest, monk
         write_graph(model, manifest, Shape(1, HEIGHT, WIDTH, True), opset=17, device=CPU)
 
 
-def test_an_opset_that_nobody_writes_is_an_error(model, manifest):
-    with pytest.raises(OneFormerError, match=r"^export\.opset_version: .*\b99\b"):
+def test_an_opset_that_nobody_knows_is_an_error(model, manifest):
+    with pytest.raises(OneFormerError, match=r"^export\.opset_version: 99: onnx .* knows opsets up to \d\d$"):
         write_graph(model, manifest, Shape(1, HEIGHT, WIDTH), opset=99, device=CPU)
 
 

@@ -65,22 +65,22 @@ def test_exactly_one_model_file_is_needed() -> None:
         model_path(spec.evaluate, "evaluate")
 
 
-def test_a_runtime_gets_the_device_and_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_gets_the_device_the_threads_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def resolve(target: str) -> object:
-        def open_file(path: str, device: str, num_threads: int | None) -> Segmenter:
-            asked.append((path, device, num_threads))
+        def open_file(path: str, device: str, num_threads: int | None, key: str | None) -> Segmenter:
+            asked.append((path, device, num_threads, key))
             return segmenter()
 
         return open_file
 
     monkeypatch.setattr(model_file, "resolve", resolve)
-    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]"]).spec
+    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]", "encryption_key=s3cret"]).spec
     monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
     model_file.open_model("a.onnx", spec, spec.inference)
     model_file.open_model("a.onnx", spec, spec.evaluate)
-    assert asked == [("a.onnx", "cuda:1", 3), ("a.onnx", "auto", None)]
+    assert asked == [("a.onnx", "cuda:1", 3, "s3cret"), ("a.onnx", "auto", None, "s3cret")]
 
 
 class _Registry:
@@ -102,7 +102,7 @@ def test_only_a_runtime_of_several_precisions_is_asked_for_one(monkeypatch: pyte
     spec = load_spec([], ["inference.precision=bf16", "inference.runtime=mine"]).spec
     monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32", "bf16"))
     model_file.open_model("a.onnx", spec, spec.inference)
-    assert asked == [{"num_threads": None, "precision": "bf16"}]
+    assert asked == [{"num_threads": None, "key": None, "precision": "bf16"}]
     monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
     with pytest.raises(UsageError) as error:
         model_file.open_model("a.onnx", spec, spec.inference)

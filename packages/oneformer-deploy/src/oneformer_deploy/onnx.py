@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from oneformer_deploy.graph_interface import one_line, read_interface
-from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.onnx_file import graph_source, read_onnx_file
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.segmenter import Run, Segmenter
 
@@ -22,21 +22,24 @@ ERRORS_ONLY = 3  # onnxruntime's log level
 Provider = str | tuple[str, dict[str, str]]
 
 
-def open(path: Path | str, device: str = "auto", num_threads: int | None = None) -> Segmenter:
+def open(path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None) -> Segmenter:
     """The model of an ONNX file.
 
     Args:
         path: The file, with a manifest in its metadata.
         device: "cpu", "cuda", "cuda:N", or "auto": CUDA where this onnxruntime has it, else the CPU.
         num_threads: CPU threads of one operator; None takes one per physical core.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
         CheckpointError: The file is missing, truncated, foreign or contradicts its manifest, or there is no device.
     """
-    return _open(Path(path), _providers(Path(path), device), num_threads)
+    return _open(Path(path), key, _providers(Path(path), device), num_threads)
 
 
-def open_tensorrt(path: Path | str, device: str = "auto", num_threads: int | None = None) -> Segmenter:
+def open_tensorrt(
+    path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None
+) -> Segmenter:
     """The model of an ONNX file on onnxruntime's TensorRT provider, which builds an engine when the first image comes.
 
     What TensorRT does not take runs on CUDA. Arguments and errors are those of `open`, without the device "cpu".
@@ -46,12 +49,12 @@ def open_tensorrt(path: Path | str, device: str = "auto", num_threads: int | Non
     _require(path, TENSORRT, "the runtime onnxruntime-tensorrt")
     if not isinstance(cuda, tuple):
         raise CheckpointError(f"{path}: no device {device!r} for TensorRT; there are auto, cuda and cuda:N")
-    return _open(path, [(TENSORRT, cuda[1]), cuda, CPU], num_threads)
+    return _open(path, key, [(TENSORRT, cuda[1]), cuda, CPU], num_threads)
 
 
-def _open(path: Path, providers: Sequence[Provider], num_threads: int | None) -> Segmenter:
-    manifest = read_onnx_file(path).manifest()
-    session = _session(path, providers, num_threads)
+def _open(path: Path, key: str | None, providers: Sequence[Provider], num_threads: int | None) -> Segmenter:
+    manifest = read_onnx_file(path, key).manifest()
+    session = _session(path, key, providers, num_threads)
     inputs, outputs = (
         {value.name: value.shape for value in part} for part in (session.get_inputs(), session.get_outputs())
     )
@@ -59,7 +62,9 @@ def _open(path: Path, providers: Sequence[Provider], num_threads: int | None) ->
     return interface.segmenter(_runner(path, session, interface.names), manifest)
 
 
-def _session(path: Path, providers: Sequence[Provider], num_threads: int | None) -> onnxruntime.InferenceSession:
+def _session(
+    path: Path, key: str | None, providers: Sequence[Provider], num_threads: int | None
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -68,7 +73,9 @@ def _session(path: Path, providers: Sequence[Provider], num_threads: int | None)
         # Whoever leaves cores to others does not want threads that wait for work by spinning on them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        return onnxruntime.InferenceSession(graph_source(path, key), options, providers=providers)
+    except CheckpointError:
+        raise
     except Exception as error:  # onnxruntime has a dozen exception types of no common base
         raise CheckpointError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
 

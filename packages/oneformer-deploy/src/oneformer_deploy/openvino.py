@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_deploy.graph_interface import one_line, read_interface
-from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.onnx_file import graph_source, read_onnx_file
 from oneformer_spec.errors import CheckpointError, UsageError
 from oneformer_spec.segmenter import Run, Segmenter
 
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own choice is bf16 wherever the CPU has it
 
 
-def open(path: Path | str, device: str = "auto", num_threads: int | None = None, precision: str = "fp32") -> Segmenter:
+def open(
+    path: Path | str,
+    device: str = "auto",
+    num_threads: int | None = None,
+    key: str | None = None,
+    precision: str = "fp32",
+) -> Segmenter:
     """The model of an ONNX file on OpenVINO.
 
     Args:
         path: The file, with a manifest in its metadata.
         device: "cpu" or "auto", which is the CPU.
         num_threads: CPU threads; None takes one per physical core.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
         precision: "fp32", or "bf16" where the CPU multiplies bf16; the task's tokens stay in fp32.
 
     Raises:
@@ -41,7 +48,7 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None,
         raise UsageError(
             "the runtime openvino needs openvino; get it with: python -m pip install 'oneformer-deploy[openvino]'"
         )
-    manifest = read_onnx_file(path).manifest()
+    manifest = read_onnx_file(path, key).manifest()
 
     import openvino
 
@@ -49,8 +56,10 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None,
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError(f"{path}: this CPU does not multiply bf16; set precision to fp32")
     try:
-        model = core.read_model(path)
+        model = core.read_model(graph_source(path, key))
         inputs, outputs = _axes(model.inputs), _axes(model.outputs)
+    except CheckpointError:
+        raise
     except Exception as error:  # RuntimeError, and what its frontends raise
         raise CheckpointError(f"{path}: openvino cannot load it: {one_line(error)}") from error
     interface = read_interface(path, inputs, outputs, manifest)

@@ -14,8 +14,9 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtimes of exported models."""
+    suffixes = (".onnx", ".etlt")
     return [
-        Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx",)),
-        Runtime("onnxruntime-tensorrt", "oneformer_deploy.onnx:open_tensorrt", (), (".onnx",)),
-        Runtime("openvino", "oneformer_deploy.openvino:open", (), (".onnx",), ("fp32", "bf16")),
+        Runtime("onnxruntime", "oneformer_deploy.onnx:open", suffixes),
+        Runtime("onnxruntime-tensorrt", "oneformer_deploy.onnx:open_tensorrt", (), suffixes),
+        Runtime("openvino", "oneformer_deploy.openvino:open", (), suffixes, ("fp32", "bf16")),
     ]

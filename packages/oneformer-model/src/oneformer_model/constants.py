@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -77,12 +77,12 @@ def plain_sizes(x: Tensor, *dims: int) -> tuple[int, ...]:
     return tuple(x.shape[dim] for dim in dims)
 
 
-def is_zero(*values: int) -> bool:
+def is_zero(*values: object) -> bool:
     """Tell whether all values, computed from sizes, are 0 whatever the size."""
     return not any(isinstance(value, Tensor) or value for value in values)
 
 
-def numbers(values: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def numbers(values: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return values computed from sizes as a tensor (N,)."""
     if any(isinstance(value, Tensor) for value in values):
         return torch.stack([torch.as_tensor(value, dtype=dtype, device=device) for value in values])

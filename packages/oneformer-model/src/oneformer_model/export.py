@@ -10,6 +10,7 @@ import torch
 from oneformer_model import weights
 from oneformer_model.weights import Weights
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import check_installed, encrypted
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
@@ -38,13 +39,15 @@ def run(spec: Spec, *, force: bool = False) -> None:
     target = Path(options.onnx_file) if options.onnx_file else results_folder(spec, "export") / FILE_NAME
     if target.exists() and not force:
         raise UsageError(f"{target}: exists; replace it with --force, or name another export.onnx_file")
-    found = weights.read(options.checkpoint)
+    if spec.encryption_key:
+        check_installed()
+    found = weights.read(options.checkpoint, key=spec.encryption_key)
     device = _device(options)
     with RunFolder.open(spec, "export"):
-        _export(found, options, device, target)
+        _export(found, options, device, target, spec.encryption_key)
 
 
-def _export(found: Weights, options: ExportSection, device: torch.device, target: Path) -> None:
+def _export(found: Weights, options: ExportSection, device: torch.device, target: Path, key: str | None) -> None:
     from oneformer_model.onnx_graph import Shape, write_graph  # needs onnx
 
     batch = None if options.batch_size == -1 else options.batch_size
@@ -55,9 +58,13 @@ def _export(found: Weights, options: ExportSection, device: torch.device, target
         )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
-    write_atomically(target, graph.model.SerializeToString())
+    try:
+        write_atomically(target, encrypted(graph.model.SerializeToString(), key))
+    except OSError as error:
+        raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from error
     nodes = f"{graph.num_nodes} nodes, {graph.num_nodes_before} before slimming"
-    print(f"exported: {target} (opset {options.opset_version}, input {shape}, {nodes}, the checkpoint's logits)")
+    facts = [f"opset {options.opset_version}", f"input {shape}", nodes, "the checkpoint's logits"]
+    print(f"exported: {target} ({', '.join([*facts, *(['encrypted'] if key else [])])})")
 
 
 def _device(options: ExportSection) -> torch.device:

@@ -7,6 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import onnx
@@ -83,6 +84,9 @@ def write_graph(
         OneFormerError: torch cannot write this model in that opset or with open sizes, or the graph does not compute
             what the model does.
     """
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise OneFormerError(f"export.opset_version: {opset}: onnx {onnx.__version__} knows opsets up to {newest}")
     write = _write_dynamo if opset >= FIRST_DYNAMO_OPSET and not shape.is_open else _write_torchscript
     with torch.no_grad(), _exportable(model, shape, opset), _quiet(verbose):
         try:
@@ -171,8 +175,9 @@ def _exportable(model: OneFormer, shape: Shape, opset: int) -> Iterator[None]:
     before = [module.sampler for module in modules]
     for module in modules:
         module.sampler = sample_grids if opset >= GRID_SAMPLE_OPSET else sample_rows
-    holds = isinstance(backbone, Resampling) and not shape.is_open
-    held = backbone.at_size(shape.height, shape.width) if holds else contextlib.nullcontext()
+    held: AbstractContextManager[None] = contextlib.nullcontext()
+    if isinstance(backbone, Resampling) and not shape.is_open:
+        held = backbone.at_size(shape.height, shape.width)
     try:
         with held:
             yield

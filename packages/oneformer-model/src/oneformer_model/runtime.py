@@ -15,13 +15,20 @@ from oneformer_spec.errors import CheckpointError
 from oneformer_spec.segmenter import Run, Segmenter
 
 
-def open(path: str | Path, device: str = "auto", num_threads: int | None = None, precision: str = "fp32") -> Segmenter:
+def open(
+    path: str | Path,
+    device: str = "auto",
+    num_threads: int | None = None,
+    key: str | None = None,
+    precision: str = "fp32",
+) -> Segmenter:
     """Return the model of a checkpoint, ready to segment pictures.
 
     Args:
         path: The checkpoint, ours or another's that `oneformer_model.load` reads.
         device: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one.
         num_threads: CPU threads of this process; None leaves torch's own choice.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
         precision: "fp32", or "bf16" for what autocast computes in it.
 
     Raises:
@@ -30,7 +37,7 @@ def open(path: str | Path, device: str = "auto", num_threads: int | None = None,
     target = _device(path, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    found = weights.read(path)
+    found = weights.read(path, key=key)
     return Segmenter(_runner(found.model().to(target), target, precision), found.manifest)
 
 

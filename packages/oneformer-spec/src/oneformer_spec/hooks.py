@@ -74,9 +74,9 @@ class Evaluator:
 class Runtime:
     """A way to run model files.
 
-    `open(path, device="auto", num_threads=None)` returns a Segmenter. It runs files with one of `suffixes` unless the
-    spec names another runtime, and files with one of `also` when the spec names it. A runtime of several `precisions`
-    is given the keyword `precision`.
+    `open(path, device="auto", num_threads=None, key=None)` returns a Segmenter; `key` opens an encrypted file, see
+    `oneformer_spec.encryption`. It runs files with one of `suffixes` unless the spec names another runtime, and files
+    with one of `also` when the spec names it. A runtime of several `precisions` is given the keyword `precision`.
     """
 
     name: str

@@ -45,8 +45,10 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
     if section.precision not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
-    options = {"precision": section.precision} if len(runtime.precisions) > 1 else {}
-    return with_thresholds(resolve(runtime.target)(path, device, num_threads=threads, **options), spec)
+    options = {"num_threads": threads, "key": spec.encryption_key}
+    if len(runtime.precisions) > 1:
+        options["precision"] = section.precision
+    return with_thresholds(resolve(runtime.target)(path, device, **options), spec)
 
 
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:

@@ -15,7 +15,6 @@ from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.tree import leaves, plain
 
 BUILD = ("train",)
-MODEL_FILES = ("train", "evaluate", "inference", "export")
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ def _one_of(*values: object) -> Callable[[Any], bool]:
 
 
 PENDING: tuple[Pending, ...] = (
-    Pending("encryption_key", MODEL_FILES, "encrypted model files"),
     *(
         Pending(f"wandb.{name}", ("train",), "reporting to Weights & Biases")
         for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
@@ -66,7 +64,6 @@ PENDING: tuple[Pending, ...] = (
     Pending("train.freeze", BUILD, "freezing modules", bool),
     Pending("train.is_dry_run", BUILD, "the dry run"),
     Pending("train.val_check_interval", BUILD, "validation within an epoch"),
-    Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
     # deployment
     Pending("evaluate.trt_engine", ("evaluate",), "TensorRT"),
     Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
@@ -74,7 +71,6 @@ PENDING: tuple[Pending, ...] = (
     Pending("inference.trt_engine", ("inference",), "TensorRT"),
     Pending("inference.num_gpus", ("inference",), "inference on several devices"),
     Pending("inference.num_nodes", ("inference",), "inference on several machines"),
-    Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
     # These commands are to come; until then nothing reads their sections.
     Pending("gen_trt_engine", ("gen_trt_engine",), "TensorRT"),
     Pending("quantize", ("quantize",), "quantization"),
