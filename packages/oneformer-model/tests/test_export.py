@@ -108,6 +108,23 @@ def test_a_graph_that_is_wrong_at_another_size_is_an_error(model, manifest, monk
         write_graph(model, manifest, Shape(1, HEIGHT, WIDTH, True), opset=17, device=CPU)
 
 
+class Bessel(torch.nn.Module):
+    """What ONNX has no operator for."""
+
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+def test_an_operator_that_onnx_lacks_is_one_line(model, manifest, capfd):
+    model.pixel_decoder.mask_projection = torch.nn.Sequential(model.pixel_decoder.mask_projection, Bessel())
+    with pytest.raises(OneFormerError) as error:
+        write_graph(model, manifest, Shape(1, HEIGHT, WIDTH), opset=17, device=CPU)
+    assert str(error.value).startswith("export.opset_version: torch cannot write opset 17: ")
+    assert "bessel_j0" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_opset_that_nobody_knows_is_an_error(model, manifest):
     with pytest.raises(OneFormerError, match=r"^export\.opset_version: 99: onnx .* knows opsets up to \d\d$"):
         write_graph(model, manifest, Shape(1, HEIGHT, WIDTH), opset=99, device=CPU)

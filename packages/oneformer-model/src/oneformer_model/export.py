@@ -15,7 +15,7 @@ from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim")
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim", "onnx_ir")
 FILE_NAME = "model.onnx"
 
 

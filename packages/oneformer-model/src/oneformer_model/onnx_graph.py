@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import onnx
+import onnx_ir
 import onnxslim
 import torch
 from onnx.version_converter import convert_version
+from onnx_ir.passes.common import DeduplicateHashedInitializersPass
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -93,7 +97,7 @@ def write_graph(
             network, example = _Network(model.to(device)).eval(), _example(manifest, shape, device)
             written = write(network, example, shape, opset, verbose)
             tensors = dict(zip((*INPUTS, *OUTPUTS), (*example, *network(*example)), strict=True))
-            graph = onnxslim.slim(written)
+            graph = _slimmed(written)
         except Exception as error:  # the exporters have many kinds
             field, how = ("dynamic_size", " with open sizes") if shape.is_open else ("opset_version", "")
             reason = next(iter(str(error).splitlines()), type(error).__name__)
@@ -106,6 +110,12 @@ def write_graph(
     _describe(graph, tensors, manifest, shape)
     prove(graph, model, manifest, _sizes(shape, manifest.divisibility), shape.batch)
     return Graph(graph, len(graph.graph.node), len(written.graph.node))
+
+
+def _slimmed(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Fold constants, drop what is computed twice or for nothing, and keep equal constants once."""
+    folded = onnx_ir.serde.deserialize_model(onnxslim.slim(graph))
+    return onnx_ir.serde.serialize_model(DeduplicateHashedInitializersPass()(folded).model)
 
 
 def _example(manifest: Manifest, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -196,9 +206,24 @@ def _quiet(verbose: bool) -> Iterator[None]:
             warnings.simplefilter("ignore")
             logger.setLevel(logging.ERROR)
         try:
-            yield
+            with contextlib.nullcontext() if verbose else _stdout_closed():
+                yield
         finally:
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _stdout_closed() -> Iterator[None]:
+    """Drop what is written to stdout below Python: the TorchScript exporter prints whole graphs when it fails."""
+    sys.stdout.flush()
+    terminal, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 1)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def _open_axes(shape: Shape, name: str) -> dict[int, str]:
