@@ -99,6 +99,11 @@ def _keep(model: torch.nn.Module, image: NDArray[np.uint8], count: int) -> None:
         model.query_decoder.class_head.bias.mul_(high)
 
 
+def how(runtime: str, precision: str, threads: int) -> list[str]:
+    """Return the settings of a side."""
+    return [f"inference.runtime={runtime}", f"inference.precision={precision}", f"inference.num_threads={threads}"]
+
+
 def image_sides(folder: Path, size: int, threads: int, task: Task) -> dict[str, Run]:
     """Return, per runtime, the way from an image file to the results."""
     found = files(folder, size)
@@ -106,13 +111,12 @@ def image_sides(folder: Path, size: int, threads: int, task: Task) -> dict[str, 
     tokens = oneformer_model.task_tokens(task, 1)
 
     def ours(file: str, runtime: str, precision: str) -> Run:
-        words = [f"inference.runtime={runtime}", f"inference.precision={precision}", f"inference.num_threads={threads}"]
-        spec = load_spec([], words).spec
+        spec = load_spec([], how(runtime, precision, threads)).spec
         segmenter = open_model(str(found[file]), spec, spec.inference)
         return lambda: segmenter.predict([read_image(found["image"])], task)
 
     sides: dict[str, Run] = {PEER: lambda: peer(found["image"], task, tokens)}
-    return sides | {name: ours(*how) for name, how in RUNTIMES.items()}
+    return sides | {name: ours(*row) for name, row in RUNTIMES.items()}
 
 
 def decode_sides(task: Task, height: int, width: int) -> dict[str, Run]:
@@ -150,10 +154,11 @@ def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: st
     from oneformer_data.evaluation import evaluate_parts
     from oneformer_data.loading import open_parts
 
-    words = [*arguments.overrides, f"evaluate.runtime={runtime}", f"evaluate.precision={precision}"]
-    spec = load_spec(arguments.experiment_spec, words).spec
-    segmenter = open_model(str(file), spec, spec.evaluate)
-    predict = predictor(segmenter, input_rule(segmenter, spec, spec.evaluate))
+    spec = load_spec(
+        arguments.experiment_spec, [*arguments.overrides, *how(runtime, precision, arguments.threads)]
+    ).spec
+    segmenter = open_model(str(file), spec, spec.inference)
+    predict = predictor(segmenter, input_rule(segmenter, spec, spec.inference))
     spent, images = 0.0, 0
 
     def timed(pictures: list[NDArray[np.uint8]], task: Task) -> object:
@@ -227,15 +232,15 @@ def main() -> int:
         return 0
     if arguments.what == "runtimes":
         return 0 if print_runtimes(arguments) else 1
-    how = {"peer": PEER, "clock": arguments.clock}
+    against = {"peer": PEER, "clock": arguments.clock}
     if arguments.what == "images":
         with tempfile.TemporaryDirectory() as name:
             sides = image_sides(Path(name), arguments.size, arguments.threads, arguments.task)
             size = f"{arguments.size} x {arguments.size}"
-            compare(sides, arguments.repeats, f"{arguments.task}, {size}, {arguments.threads} threads", **how)
+            compare(sides, arguments.repeats, f"{arguments.task}, {size}, {arguments.threads} threads", **against)
         return 0
     for task in TASKS:
-        compare(decode_sides(task, 480, 640), arguments.repeats, f"post-processing, {task}, 640 x 480", **how)
+        compare(decode_sides(task, 480, 640), arguments.repeats, f"post-processing, {task}, 640 x 480", **against)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from acts.observers import evaluation, export, export_device, exporter_talk, inference, load
 from acts.row import Row
 
+EVERY_QUERY = ("model.test.object_mask_threshold=0.0", "model.test.overlap_threshold=0.0")
 ROWS = (
     Row("evaluate.gpu_ids", "[70]", evaluation, refusal="cuda:70"),
     Row("evaluate.checkpoint", "$other", evaluation),
@@ -17,7 +18,7 @@ ROWS = (
     Row("inference.gpu_ids", "[70]", inference, refusal="cuda:70"),
     Row("inference.checkpoint", "$other", inference),
     Row("inference.runtime", "openvino", inference, refusal="the runtime openvino reads .onnx"),
-    Row("inference.precision", "bf16", inference),
+    Row("inference.precision", "bf16", inference, base=("inference.mode=panoptic", *EVERY_QUERY)),
     Row("inference.images_dir", "$data/images/train", inference),
     Row("inference.results_dir", "$run/elsewhere", inference),
     Row("inference.batch_size", "2", inference),

@@ -35,6 +35,7 @@ def _one_of(*values: object) -> Callable[[Any], bool]:
 
 
 PENDING: tuple[Pending, ...] = (
+    Pending("encryption_key", BUILD, "encrypted checkpoints of a run"),
     *(
         Pending(f"wandb.{name}", ("train",), "reporting to Weights & Biases")
         for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
@@ -64,6 +65,7 @@ PENDING: tuple[Pending, ...] = (
     Pending("train.freeze", BUILD, "freezing modules", bool),
     Pending("train.is_dry_run", BUILD, "the dry run"),
     Pending("train.val_check_interval", BUILD, "validation within an epoch"),
+    Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
     # deployment
     Pending("evaluate.trt_engine", ("evaluate",), "TensorRT"),
     Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
