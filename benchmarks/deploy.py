@@ -2,18 +2,13 @@
 
     python benchmarks/deploy.py images --size 640
     python benchmarks/deploy.py decode
-    python benchmarks/deploy.py runtimes -e examples/nuclei/long.yaml --checkpoint results/…/oneformer_model_latest.pth
 
-`images` and `decode` use one set of random weights of Swin-T size (133 classes, 150 queries) on both sides. `runtimes`
-scores one checkpoint with every runtime, each in a process of its own.
+Both sides have one set of random weights of Swin-T size (133 classes, 150 queries).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from peers import CLASSES, QUERIES, HuggingFaceProcessor, hugging_face_pipeline, semantic_of_full_size
 from PIL import Image
-from timing import CLOCKS, Run, compare, resident
+from runtimes import RUNTIMES, how
+from timing import CLOCKS, Run, compare
 
 import oneformer_model
 from oneformer_model import checkpoint
@@ -36,22 +32,13 @@ from oneformer_spec.images import read_image
 from oneformer_spec.labels import Labels
 from oneformer_spec.load import load_spec
 from oneformer_spec.manifest import Manifest
-from oneformer_spec.model_file import input_rule, open_model
+from oneformer_spec.model_file import open_model
 from oneformer_spec.tasks import TASKS, Task
 
 PEER, THINGS, KEPT = "transformers", 80, 30
 SWIN_TINY = "model.backbone.swin.preset=tiny"
 ROWS = [{"id": n + 1, "name": f"class {n}", "isthing": int(n < THINGS), "color": [n, n, n]} for n in range(CLASSES)]
 LABELS = Labels.parse(ROWS, source="benchmark")
-RUNTIMES = {
-    "torch": ("pth", "torch", "fp32"),
-    "torch bf16": ("pth", "torch", "bf16"),
-    "onnxruntime": ("onnx", "onnxruntime", "fp32"),
-    "openvino": ("onnx", "openvino", "fp32"),
-    "openvino bf16": ("onnx", "openvino", "bf16"),
-}
-"""What is measured: the model file, the runtime, and its precision."""
-TOLERANCE = 1e-3
 
 
 def files(folder: Path, size: int) -> dict[str, Path]:
@@ -99,11 +86,6 @@ def _keep(model: torch.nn.Module, image: NDArray[np.uint8], count: int) -> None:
         model.query_decoder.class_head.bias.mul_(high)
 
 
-def how(runtime: str, precision: str, threads: int) -> list[str]:
-    """Return the settings of a side."""
-    return [f"inference.runtime={runtime}", f"inference.precision={precision}", f"inference.num_threads={threads}"]
-
-
 def image_sides(folder: Path, size: int, threads: int, task: Task) -> dict[str, Run]:
     """Return, per runtime, the way from an image file to the results."""
     found = files(folder, size)
@@ -148,60 +130,6 @@ def decode_sides(task: Task, height: int, width: int) -> dict[str, Run]:
     }
 
 
-def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: str) -> dict[str, float]:
-    """Score a model file with a runtime: metrics, images per second, and the memory that the process took."""
-    from oneformer_data.evaluate import predictor, split_name
-    from oneformer_data.evaluation import evaluate_parts
-    from oneformer_data.loading import open_parts
-
-    spec = load_spec(
-        arguments.experiment_spec, [*arguments.overrides, *how(runtime, precision, arguments.threads)]
-    ).spec
-    segmenter = open_model(str(file), spec, spec.inference)
-    predict = predictor(segmenter, input_rule(segmenter, spec, spec.inference))
-    spent, images = 0.0, 0
-
-    def timed(pictures: list[NDArray[np.uint8]], task: Task) -> object:
-        nonlocal spent, images
-        start = CLOCKS[arguments.clock]()
-        found = predict(pictures, task)
-        spent, images = spent + CLOCKS[arguments.clock]() - start, images + len(pictures)
-        return found
-
-    parts = open_parts(spec.dataset, split_name(spec.dataset), segmenter.manifest.labels)
-    metrics = evaluate_parts(parts, timed, TASKS, segmenter.manifest.labels)
-    return {
-        "PQ": metrics["PQ"]["all"]["pq"],
-        "AP": metrics["AP"]["AP"],
-        "mIoU": metrics["mIoU"],
-        "images/s": images / spent,
-        "file MB": file.stat().st_size / 1e6,
-        "peak MB": resident(),
-    }
-
-
-def print_runtimes(arguments: argparse.Namespace) -> bool:
-    """Print a table of all runtimes; returns whether every fp32 runtime scores what torch does."""
-    with tempfile.TemporaryDirectory() as name:
-        model = Path(name) / "model.onnx"
-        words = [*arguments.overrides, f"results_dir={name}", f"export.checkpoint={arguments.checkpoint}"]
-        words += [f"export.onnx_file={model}", "export.dynamic_size=true"]
-        export(load_spec(arguments.experiment_spec, words).spec)
-        paths = {"pth": arguments.checkpoint, "onnx": model}
-        rows = {}
-        for side, (file, _, _) in RUNTIMES.items():
-            command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--file", str(paths[file])]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            rows[side] = json.loads(output.splitlines()[-1])
-    print("".join(["runtime".ljust(16), *(f"{name:>10}" for name in rows["torch"])]))
-    for side, row in rows.items():
-        print(side.ljust(16) + "".join(f"{value:10.4f}" if value < 10 else f"{value:10.1f}" for value in row.values()))
-    exact = [side for side, (_, _, precision) in RUNTIMES.items() if precision == "fp32"]
-    worst = max(abs(rows[side][name] - rows["torch"][name]) for side in exact for name in ("PQ", "AP", "mIoU"))
-    print(f"largest difference of an fp32 runtime from torch: {worst:.1e}, allowed {TOLERANCE:.0e}")
-    return worst <= TOLERANCE
-
-
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -214,35 +142,23 @@ def parser() -> argparse.ArgumentParser:
     images.add_argument("--size", type=int, default=640, help="height and width in pixels")
     images.add_argument("--task", type=Task, choices=TASKS, default=Task.PANOPTIC)
     what.add_parser("decode", parents=[common], help="post-processing alone, at 640 x 480 pixels")
-    runtimes = what.add_parser("runtimes", parents=[common], help="one checkpoint, every runtime")
-    runtimes.add_argument("-e", "--experiment_spec", type=Path, action="append", default=[])
-    runtimes.add_argument("--checkpoint", type=Path, required=True)
-    runtimes.add_argument("--side", choices=RUNTIMES, help=argparse.SUPPRESS)
-    runtimes.add_argument("--file", type=Path, help=argparse.SUPPRESS)
-    runtimes.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[])
     return result
 
 
-def main() -> int:
+def main() -> None:
     """Run one comparison."""
     arguments = parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.what == "runtimes" and arguments.side:
-        print(json.dumps(score(arguments, arguments.file, *RUNTIMES[arguments.side][1:])))
-        return 0
-    if arguments.what == "runtimes":
-        return 0 if print_runtimes(arguments) else 1
     against = {"peer": PEER, "clock": arguments.clock}
     if arguments.what == "images":
         with tempfile.TemporaryDirectory() as name:
             sides = image_sides(Path(name), arguments.size, arguments.threads, arguments.task)
             size = f"{arguments.size} x {arguments.size}"
             compare(sides, arguments.repeats, f"{arguments.task}, {size}, {arguments.threads} threads", **against)
-        return 0
+        return
     for task in TASKS:
         compare(decode_sides(task, 480, 640), arguments.repeats, f"post-processing, {task}, 640 x 480", **against)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -24,18 +24,21 @@ Sampler = Callable[[Tensor, Shapes, Points, Tensor], Tensor]
 
 
 def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
-    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs."""
+    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs.
+
+    Queries are the last axis of all that is large: products and sums over the few points run along it.
+    """
     _, _, heads, dim = value.shape
     levels = split_levels(value, shapes)
     x, y, weights = (
-        part.unflatten(-1, (heads, len(shapes), -1)).transpose(1, 2).flatten(0, 1) for part in (*points, weights)
-    )  # (B * M, Q, L, P) each
+        part.unflatten(-1, (heads, len(shapes), -1)).permute(0, 2, 3, 4, 1).flatten(0, 1) for part in (*points, weights)
+    )  # (B * M, L, P, Q) each
     sums = []
     for index, (height, width) in enumerate(shapes):
-        grid = torch.stack(((x[:, :, index] * 2 + 1) / width - 1, (y[:, :, index] * 2 + 1) / height - 1), dim=-1)
+        grid = torch.stack(((x[:, index] * 2 + 1) / width - 1, (y[:, index] * 2 + 1) / height - 1), dim=-1)
         image = levels[index].permute(0, 2, 3, 1).reshape(-1, dim, height, width)  # (B * M, D, h, w)
-        sampled = F.grid_sample(image.to(grid.dtype), grid, align_corners=False)  # (B * M, D, Q, P)
-        sums.append((sampled * weights[:, None, :, index]).sum(dim=-1))
+        sampled = F.grid_sample(image.to(grid.dtype), grid, align_corners=False)  # (B * M, D, P, Q)
+        sums.append((sampled * weights[:, None, index]).sum(dim=2))
     total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)  # (B * M, D, Q)
     return total.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
 
