@@ -1,4 +1,4 @@
-"""OpenVINO as a runtime of `.onnx` files: the fastest on CPUs."""
+"""OpenVINO as a runtime of `.onnx` files: the fastest on CPUs without torch."""
 
 from __future__ import annotations
 
