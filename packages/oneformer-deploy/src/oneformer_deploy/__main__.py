@@ -12,6 +12,8 @@ from oneformer_spec.errors import UsageError
 
 TASKS = {
     "inference": "segment a folder of images",
+    "gen_trt_engine": "build a TensorRT engine of an ONNX file",
+    "quantize": "make a model smaller: 8-bit weights, INT8 layers",
     "evaluate": "score a model on labelled images (needs oneformer-deploy[evaluate])",
 }
 

@@ -11,14 +11,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from oneformer_deploy.model_names import INPUTS, OUTPUTS
 from oneformer_deploy.onnx_file import read_onnx_file
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.segmenter import Run, Segmenter
-
-# What an input or output may be called: our name, then the reference implementation's.
-INPUTS = {"image": ("image", "images"), "task_tokens": ("task_tokens",)}
-OUTPUTS = {"class_logits": ("class_logits", "pred_logits"), "mask_logits": ("mask_logits", "pred_masks")}
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 ERRORS_ONLY = 3  # onnxruntime's log level
@@ -39,7 +36,7 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None)
     """
     path = Path(path)
     manifest = read_onnx_file(path).manifest()
-    session = _session(path, _providers(path, device), num_threads)
+    session = _session(path, providers(path, device), num_threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     names = _names(path, inputs, INPUTS) | _names(path, outputs, OUTPUTS)
     shapes = {value.name: value.shape for value in (*inputs, *outputs)}
@@ -56,10 +53,11 @@ def _session(path: Path, providers: Sequence[Provider], num_threads: int | None)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime has a dozen exception types of no common base
-        raise CheckpointError(f"{path}: onnxruntime cannot load it: {_one_line(error)}") from error
+        raise CheckpointError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
 
 
-def _providers(path: Path, device: str) -> list[Provider]:
+def providers(path: Path, device: str) -> list[Provider]:
+    """Return what onnxruntime runs a file on, in order; CheckpointError where there is no such device."""
     available = onnxruntime.get_available_providers()
     kind, _, number = device.partition(":")
     if kind == "auto":
@@ -108,11 +106,12 @@ def _runner(path: Path, session: onnxruntime.InferenceSession, names: Mapping[st
         try:
             class_logits, mask_logits = session.run(wanted, {names["image"]: image, names["task_tokens"]: task_tokens})
         except Exception as error:  # as above
-            raise CheckpointError(f"{path}: onnxruntime failed at input {image.shape}: {_one_line(error)}") from error
+            raise CheckpointError(f"{path}: onnxruntime failed at input {image.shape}: {one_line(error)}") from error
         return class_logits, mask_logits
 
     return run
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return what an error says on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oneformer_model import int8_weights
 from oneformer_model.build import build
 from oneformer_model.oneformer import OneFormer
 from oneformer_spec.atomic import write_atomically
@@ -39,7 +40,7 @@ def save(
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Return what `save` wrote, tensors on the CPU; nothing in the file is executed.
+    """Return what `save` wrote, tensors on the CPU, weights in 8 bits as float32; nothing in the file is executed.
 
     Raises:
         CheckpointError: The file is missing, damaged, holds code, or is no checkpoint of ours.
@@ -61,7 +62,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is damaged, or no checkpoint: {reason}") from None
     if not isinstance(content, dict) or not isinstance(content.get(STATE), dict) or MANIFEST not in content:
         raise CheckpointError(f"{path}: is no oneformer checkpoint: it lacks {STATE!r} or {MANIFEST!r}")
-    return content
+    return content | {STATE: int8_weights.restored(content[STATE], path)}
 
 
 def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:

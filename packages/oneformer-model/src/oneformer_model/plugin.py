@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Command, Flag, Runtime, hookimpl
+from oneformer_spec.hooks import Command, Flag, Quantizer, Runtime, hookimpl
 
 
 @hookimpl
@@ -15,6 +15,12 @@ def oneformer_commands() -> list[Command]:
         Command("convert", "oneformer_model.convert_app:app", "Write weights in another form.", kind="app"),
         Command("model-info", "oneformer_model.model_info:run", "Tell what a spec's network costs.", flags=(json,)),
     ]
+
+
+@hookimpl
+def oneformer_quantizers() -> list[Quantizer]:
+    """Declare the library that quantizes checkpoints."""
+    return [Quantizer("torchao", "oneformer_model.quantize:run")]
 
 
 @hookimpl

@@ -83,6 +83,14 @@ class Runtime:
 
 
 @dataclass(frozen=True)
+class Quantizer:
+    """A library that makes models smaller, chosen by `quantize.backend`: `quantize(spec)` runs the whole command."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True)
 class Check:
     """What `oneformer validate --<name>` looks at: `check(spec)` yields a line per problem, none when all is well."""
 
@@ -116,6 +124,11 @@ class Hooks:
     @hookspec
     def oneformer_evaluators(self) -> Sequence[Evaluator]:
         """Add the score of a task."""
+        return ()
+
+    @hookspec
+    def oneformer_quantizers(self) -> Sequence[Quantizer]:
+        """Add values of `quantize.backend`."""
         return ()
 
     @hookspec

@@ -68,19 +68,13 @@ PENDING: tuple[Pending, ...] = (
     Pending("train.val_check_interval", BUILD, "validation within an epoch"),
     Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
     # deployment
-    Pending("evaluate.trt_engine", ("evaluate",), "TensorRT"),
     Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
     Pending("evaluate.num_nodes", ("evaluate",), "evaluation on several machines"),
-    Pending("inference.trt_engine", ("inference",), "TensorRT"),
     Pending("inference.num_gpus", ("inference",), "inference on several devices"),
     Pending("inference.num_nodes", ("inference",), "inference on several machines"),
     Pending("export.opset_version", ("export",), "opsets other than 16 to 20", lambda opset: not 16 <= opset <= 20),
     Pending("export.dynamic_size", ("export",), "an open height and width"),
     Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
-    # These commands are to come; until then nothing reads their sections.
-    Pending("gen_trt_engine", ("gen_trt_engine",), "TensorRT"),
-    Pending("quantize", ("quantize",), "quantization"),
-    Pending("dataset.quant_calibration_dataset", ("quantize", "gen_trt_engine"), "calibration"),
 )
 
 

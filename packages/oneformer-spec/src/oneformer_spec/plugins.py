@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pluggy
 
 from oneformer_spec.errors import OneFormerError, PluginError, UsageError
-from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Runtime
+from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Quantizer, Runtime
 
 # Which distribution brings a verb, a check or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -24,13 +24,20 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "score": "oneformer-data",
         "dataset": "oneformer-data",
         "inference": "oneformer-deploy",
+        "gen_trt_engine": "oneformer-deploy[tensorrt]",
+        "quantize": "oneformer-deploy[quantize]",
         "export": "oneformer-model[onnx]",
         "convert": "oneformer-model",
         "model-info": "oneformer-model",
     }
 )
 CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})
-SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType({".pth": "oneformer-model", ".onnx": "oneformer-deploy"})
+QUANTIZER_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {"onnxruntime": "oneformer-deploy[quantize]", "torchao": "oneformer-model[quantize]"}
+)
+SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {".pth": "oneformer-model", ".onnx": "oneformer-deploy", ".engine": "oneformer-deploy[tensorrt]"}
+)
 
 
 class _Named(Protocol):
@@ -46,6 +53,7 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "dataset": ("oneformer_datasets", Dataset),
         "check": ("oneformer_checks", Check),
         "evaluator": ("oneformer_evaluators", Evaluator),
+        "quantizer": ("oneformer_quantizers", Quantizer),
         "runtime": ("oneformer_runtimes", Runtime),
     }
 )
@@ -70,6 +78,7 @@ class Registry:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     checks: Mapping[str, Check] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -106,6 +115,17 @@ class Registry:
             package = CHECK_PACKAGES[name]
             raise UsageError(f"--{name} is not installed here; get it with: python -m pip install '{package}'")
         return self.checks[name]
+
+    def quantizer(self, name: str) -> Quantizer:
+        """Return the library that `quantize.backend` names; its absence names the package that brings it.
+
+        Raises:
+            UsageError: No installed plugin has it.
+        """
+        if name in self.quantizers:
+            return self.quantizers[name]
+        package = QUANTIZER_PACKAGES[name]
+        raise UsageError(f"quantize.backend: {name} needs: python -m pip install '{package}'")
 
     def runtime(self, path: str | Path) -> Runtime:
         """Return the runtime that a model file's suffix chooses.
