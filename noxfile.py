@@ -22,11 +22,8 @@ PRIVATE = ROOT / ".nox"
 CONSTRAINTS = ROOT / "constraints.txt"
 PACKAGES = ("spec", "data", "model", "train", "deploy", "cli")
 WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
-EXTRAS = {
-    "spec": "[encryption,images]",
-    "model": "[onnx]",
-    "deploy": "[quantize]",
-}  # those that the tests of a package need
+# Those that the tests of a package need.
+EXTRAS = {"spec": "[encryption,images]", "model": "[onnx]", "deploy": "[quantize]"}
 # Tests of one package that skip in its own environment, because torch or typer come with another one.
 NEED_ALL = (
     "packages/oneformer-spec/tests/test_decode.py",

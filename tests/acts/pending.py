@@ -12,6 +12,7 @@ SETTINGS = {
     "train.checkpointer.enable_topk": ("true", MONITOR),
     "train.checkpointer.replace_periodic": ("true", TOPK, MONITOR),
     "train.checkpointer.keep_last": ("3",),
+    "quantize.algorithm": ("awq_clip", "quantize.model_path=$model"),
     "export.opset_version": ("12",),
     "export.onnx_file": ("model.etlt", "encryption_key=key"),
 }

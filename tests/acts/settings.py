@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,17 @@ def save_model(words: tuple[str, ...], path: Path, *, seed: int) -> None:
         model.query_decoder.class_head.weight.mul_(2)
     manifest = Manifest.from_spec(spec, read_labels(spec), {})
     checkpoint.save(path, state_dict=model.state_dict(), manifest=manifest)
+
+
+def write_graph(repository: Path, path: Path) -> Path:
+    """Write the ONNX file of four operators that the tests of oneformer-deploy use."""
+    source = repository / "packages" / "oneformer-deploy" / "tests" / "tiny_onnx.py"
+    description = importlib.util.spec_from_file_location("tiny_onnx", source)
+    assert description is not None and description.loader is not None
+    module = importlib.util.module_from_spec(description)
+    description.loader.exec_module(module)
+    written: Path = module.write_model(path, image=("batch", 3, 64, 64), length=77)
+    return written
 
 
 def _cut(document: dict[str, Any], count: int) -> dict[str, Any]:

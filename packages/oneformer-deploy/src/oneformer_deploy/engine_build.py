@@ -15,6 +15,7 @@ from oneformer_deploy.tensorrt_library import Library, Profile
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.entry import note
 from oneformer_spec.errors import OneFormerError, SpecError
+from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec
 

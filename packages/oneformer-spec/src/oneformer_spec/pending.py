@@ -73,6 +73,7 @@ PENDING: tuple[Pending, ...] = (
     Pending("inference.num_gpus", ("inference",), "inference on several devices"),
     Pending("inference.num_nodes", ("inference",), "inference on several machines"),
     Pending("export.opset_version", ("export",), "opsets other than 16 to 20", lambda opset: not 16 <= opset <= 20),
+    Pending("quantize.algorithm", ("quantize",), "this algorithm", _one_of("awq_clip", "awq_lite", "awq_full")),
     Pending("export.dynamic_size", ("export",), "an open height and width"),
     Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
 )
