@@ -43,7 +43,7 @@ STATIC = (*MODEL, "quantize.mode=static_ptq", f"{IMAGES}=$data/images/val", "qua
 QUANTIZE = (
     Row("quantize.backend", "torchao", quantized, base=MODEL, refusal="for .onnx set backend: onnxruntime"),
     Row("quantize.mode", "weight_only_ptq", quantized, base=STATIC),
-    Row("quantize.algorithm", "entropy", quantized, base=STATIC),
+    Row("quantize.algorithm", "rtn_dq", quantized, base=STATIC, refusal="rtn_dq does not go with static_ptq"),
     Row(
         "quantize.layers",
         "[{module_name: Conv*, weights: {dtype: fp32}}]",
@@ -56,6 +56,6 @@ QUANTIZE = (
     Row("quantize.backend_kwargs", "{ActivationSymmetric: true}", quantized, base=STATIC),
     Row("quantize.device", "trt", quantized, base=STATIC),
     Row("quantize.max_metric_drop", "0.001", scored, base=STATIC[:-1], refusal="no layers stay within 0.001"),
-    Row(IMAGES, "$data/images/train", quantized, base=STATIC),
+    Row(IMAGES, "$data/images/val_bright", quantized, base=STATIC),
 )
 ROWS = (*ENGINES, *QUANTIZE)

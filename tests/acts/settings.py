@@ -63,7 +63,7 @@ MARGIN = 64  # pixels added to the width of every picture
 def copy_data(source: Path, folder: Path) -> None:
     """Put four training and two validation images of an example into a folder, made wider than high.
 
-    Beside them lie variants that a field can point to: mirrored pictures, fewer pictures, names that leave their
+    Beside them lie variants that a field can point to: mirrored and inverted pictures, fewer pictures, names that leave their
     folder, classes in another order, three classes.
     """
     rows = json.loads((source / "label_map.json").read_text())
@@ -87,6 +87,10 @@ def copy_data(source: Path, folder: Path) -> None:
                 picture = _widened(Image.open(source / kind / split / row["file_name"]))
                 picture.save(plain / row["file_name"])
                 ImageOps.mirror(picture).save(mirrored / row["file_name"])
+    bright = folder / "images" / "val_bright"
+    bright.mkdir()
+    for path in (folder / "images" / "val").iterdir():
+        ImageOps.invert(Image.open(path)).save(bright / path.name)
 
 
 def save_model(words: tuple[str, ...], path: Path, *, seed: int) -> None:

@@ -218,6 +218,7 @@ def test_the_hooks_are_these():
         "oneformer_commands",
         "oneformer_datasets",
         "oneformer_evaluators",
+        "oneformer_quantizers",
         "oneformer_runtimes",
     ]
 
