@@ -63,8 +63,8 @@ MARGIN = 64  # pixels added to the width of every picture
 def copy_data(source: Path, folder: Path) -> None:
     """Put four training and two validation images of an example into a folder, made wider than high.
 
-    Beside them lie variants that a field can point to: mirrored and inverted pictures, fewer pictures, names that leave their
-    folder, classes in another order, three classes.
+    Beside them lie variants that a field can point to: mirrored and inverted pictures, fewer pictures, names that
+    leave their folder, classes in another order, three classes.
     """
     rows = json.loads((source / "label_map.json").read_text())
     _write(folder / "label_map.json", rows)
