@@ -9,7 +9,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("cuda.bindings")
 pytest.importorskip("tensorrt_rtx")
 
-from oneformer_deploy import gpu_memory
+from oneformer_deploy import gpu_memory, quantize
 from oneformer_deploy.engine_build import run
 from oneformer_deploy.engine_file import read_engine_file
 from oneformer_spec.errors import DataError, OneFormerError, SpecError
@@ -110,3 +110,21 @@ def test_a_timing_cache_is_noted_as_useless(graph, tmp_path, capsys):
 def test_verbose_lets_tensorrt_talk(graph, capsys):
     build(graph, "gen_trt_engine.verbose=true")
     assert "Registering layer" in capsys.readouterr().err
+
+
+def quantized(graph, pictures, *words):
+    images = f"dataset.quant_calibration_dataset.images_dir={pictures}"
+    base = [f"quantize.model_path={graph}", "quantize.mode=static_ptq", "quantize.max_metric_drop=1", images]
+    quantize.run(load_spec([], [*base, f"results_dir={graph.parent}", *words]).spec)
+    return graph.parent / "quantize" / "model_int8.onnx"
+
+
+def test_a_file_quantized_for_tensorrt_brings_its_own_layers(graph, pictures):
+    path = quantized(graph, pictures, "quantize.device=trt")
+    assert build(graph, f"gen_trt_engine.onnx_file={path}", f"{SIZE}.data_type=int8").engine
+
+
+def test_a_file_quantized_for_the_cpu_is_told(graph, pictures):
+    path = quantized(graph, pictures)
+    with pytest.raises(OneFormerError, match=r"model_int8\.onnx: its 8-bit layers .* quantize\.device=trt"):
+        build(graph, f"gen_trt_engine.onnx_file={path}")

@@ -81,13 +81,18 @@ def _typed_graph(spec: Spec, source: Path, folder: RunFolder) -> tuple[bytes, Ma
     """Return the ONNX file with each layer in its number format, and its manifest."""
     import onnx
 
-    from oneformer_deploy import number_formats
+    from oneformer_deploy import int8_graph, number_formats
     from oneformer_deploy.calibration import graph_manifest
 
     options = spec.gen_trt_engine.tensorrt
     model = onnx.load(source)
     number_formats.name_nodes(model)
     number_formats.inline_constants(model.graph)
+    if not int8_graph.is_symmetric(model):
+        raise OneFormerError(
+            f"{source}: its 8-bit layers have ranges around another number than 0, which TensorRT does not take; "
+            "quantize it with quantize.device=trt"
+        )
     formats = number_formats.layer_formats(model.graph, options.data_type, options.layers_precision or ())
     eight = {name: chosen for name, chosen in formats.items() if chosen in number_formats.EIGHT_BITS}
     if eight:

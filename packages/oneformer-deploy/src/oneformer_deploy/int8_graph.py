@@ -36,6 +36,7 @@ from oneformer_deploy.onnx import Provider, one_line
 from oneformer_spec.errors import OneFormerError
 
 LAYERS = ("Conv", "Gemm", "MatMul")
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 METHODS: Mapping[str, CalibrationMethod] = {
     "minmax": CalibrationMethod.MinMax,
     "max": CalibrationMethod.MinMax,
@@ -165,6 +166,13 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
+def is_symmetric(model: onnx.ModelProto) -> bool:
+    """Tell whether all Q/DQ pairs have 0 in the middle, as TensorRT wants them."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    zeros = {node.input[2] for node in model.graph.node if node.op_type in PAIR and len(node.input) > 2}
+    return not any(numpy_helper.to_array(constants[name]).astype(np.float32).any() for name in zeros & constants.keys())
+
+
 def to_fp8(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose symmetric INT8 Q/DQ pairs are float8 (e4m3fn), with the same ranges.
 
@@ -175,7 +183,7 @@ def to_fp8(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {tensor.name: tensor for tensor in result.graph.initializer}
     done: set[str] = set()
     for node in result.graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type not in PAIR:
             continue
         _, scale, zero = node.input
         if constants[zero].data_type != TensorProto.INT8:
