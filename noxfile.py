@@ -22,7 +22,13 @@ PRIVATE = ROOT / ".nox"
 CONSTRAINTS = ROOT / "constraints.txt"
 PACKAGES = ("spec", "data", "model", "train", "deploy", "cli")
 WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
-EXTRAS = {"spec": "[encryption,images]", "model": "[onnx]"}  # those that the tests of a package need
+# Those that the tests of a package need.
+EXTRAS = {
+    "spec": "[encryption,images]",
+    "model": "[onnx]",
+    "train": "[wandb]",
+    "deploy": "[openvino,quantize]",
+}
 # Tests of one package that skip in its own environment, because torch or typer come with another one.
 NEED_ALL = (
     "packages/oneformer-spec/tests/test_decode.py",
@@ -35,6 +41,7 @@ NEED_ALL = (
 )
 TEST_TOOLS = ("pytest", "hypothesis")
 REFERENCE = "transformers"  # what the parity session compares with; no package needs it
+SHARDS = "webdataset"  # what the integration session exchanges tar shards with; no package needs it
 ABSENT = "tests/checks/absent.py"
 DEPLOY_LIMIT = 250  # MB of an environment that holds oneformer-deploy alone
 
@@ -81,7 +88,7 @@ def tests(session: nox.Session, package: str) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Test all packages together: the whole way, the import arrows, the packaging."""
-    install(session, *editable(*PACKAGES), *TEST_TOOLS, "nox")
+    install(session, *editable(*PACKAGES), *TEST_TOOLS, "nox", SHARDS)
     pytest(session, "tests", *NEED_ALL)
 
 
@@ -146,7 +153,8 @@ def constraints(session: nox.Session) -> None:
     uv = find_uv() or session.error("python -m pip install uv")
     wanted = Path(session.create_tmp()) / "wanted.in"
     packages = [f"oneformer-{package}{EXTRAS.get(package, '')} @ {folder(package).as_uri()}" for package in PACKAGES]
-    wanted.write_text("\n".join([*packages, *TEST_TOOLS, REFERENCE, "build", "hatchling", "mypy", "nox", "ruff", "uv"]))
+    tools = [*TEST_TOOLS, REFERENCE, SHARDS, "build", "hatchling", "mypy", "nox", "ruff", "uv"]
+    wanted.write_text("\n".join([*packages, *tools]))
     ours = [argument for package in PACKAGES for argument in ("--no-emit-package", f"oneformer-{package}")]
     compiled = session.run(
         uv,

@@ -11,17 +11,15 @@ either side in a process of its own. Both sides alternate in one process; median
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 import torch._inductor.config
 from peers import CLASSES, CONTEXT, QUERIES, hugging_face, hugging_face_loss, squares
+from timing import Run, compare, resident
 
 import oneformer_model
 from oneformer_model import Texts
@@ -31,7 +29,6 @@ from oneformer_spec.load import load_spec
 SWIN_TINY = ("model.backbone.swin.preset=tiny", "model.backbone.swin.drop_path_rate=0.1")
 PEER = "transformers"
 BATCH, MASKS, UNIQUE_TEXTS, TOKENS = 2, 8, 9, 77
-Run = Callable[[], object]
 
 
 def forward_sides(size: int, compiled: bool) -> dict[str, Run]:
@@ -104,34 +101,10 @@ def train_sides(size: int) -> dict[str, Callable[[], Run]]:
     return {PEER: theirs, "fp32": ours}
 
 
-def compare(sides: Mapping[str, Run], repeats: int, what: str) -> None:
-    """Alternate all sides; print medians, spreads and the peer's time over each."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for run in sides.values():
-        run()
-    for _ in range(repeats):
-        for name, run in sides.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    print(f"{what}, {torch.get_num_threads()} threads, median of {repeats} (smallest to largest)")
-    peer = statistics.median(times[PEER])
-    for name, values in times.items():
-        middle = statistics.median(values)
-        ratio = "" if name == PEER else f"   {peer / middle:.2f} times as fast as {PEER}"
-        print(f"  {name:<14}{middle:7.3f} s  ({min(values):.3f} to {max(values):.3f}){ratio}")
-
-
 def peak_memory(side: str, size: int) -> float:
     """Return how many MB a side's training step adds to a process that has everything imported."""
     command = [sys.executable, __file__, "train", "--size", str(size), "--memory-of", side]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def resident() -> float:
-    """Return the largest resident memory of this program so far, in MB; `ru_maxrss` would begin with the parent's."""
-    status = Path("/proc/self/status").read_text()
-    return float(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def print_memory_of(side: str, size: int) -> None:
@@ -162,12 +135,18 @@ def main() -> None:
 
         print_memory_of(options.memory_of, options.size)
         return
-    size = f"{options.size} x {options.size}"
+    size, threads = f"{options.size} x {options.size}", f"{options.threads} threads"
     if options.what == "forward":
-        compare(forward_sides(options.size, options.compile), options.repeats, f"forward at {size}, batch 1")
+        compare(
+            forward_sides(options.size, options.compile),
+            options.repeats,
+            f"forward at {size}, batch 1, {threads}",
+            peer=PEER,
+        )
         return
     sides = {name: build_side() for name, build_side in train_sides(options.size).items()}
-    compare(sides, options.repeats, f"training step at {size}, batch {BATCH}, {MASKS} masks each, {CLASSES} classes")
+    what = f"training step at {size}, batch {BATCH}, {MASKS} masks each, {CLASSES} classes, {threads}"
+    compare(sides, options.repeats, what, peer=PEER)
     peaks = {name: peak_memory(name, options.size) for name in sides}
     for name, value in peaks.items():
         share = "" if name == PEER else f"   {value / peaks[PEER]:.2f} of {PEER}"

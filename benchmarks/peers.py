@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 QUERIES, CLASSES, CONTEXT = 150, 133, 16
@@ -45,3 +52,54 @@ def squares(count: int, size: int) -> Tensor:
         top, left = (number * 3 % 7) * size // 8, (number * 5 % 7) * size // 8
         mask[top : top + edge, left : left + edge] = 1.0
     return masks
+
+
+class HuggingFaceProcessor:
+    """transformers' image processor of OneFormer and its post-processing."""
+
+    def __init__(self, folder: Path, size: int, num_things: int) -> None:
+        """Scale images to `size` pixels; the first `num_things` classes are things; `folder` takes a file."""
+        from transformers import OneFormerImageProcessor
+
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {str(number): {"name": f"class {number}", "isthing": number < num_things} for number in range(CLASSES)}
+        (folder / "classes.json").write_text(json.dumps(names))
+        edges = {"shortest_edge": size, "longest_edge": size}
+        self.processor = OneFormerImageProcessor(repo_path=str(folder), class_info_file="classes.json", size=edges)
+        self.stuff = set(range(num_things, CLASSES))
+
+    def encode(self, image: Image.Image) -> Tensor:
+        """Return the network's input, (1, 3, H, W)."""
+        pixels: Tensor = self.processor.preprocess([image], return_tensors="pt").pixel_values
+        return pixels
+
+    def decode(self, output: Any, task: str, size: tuple[int, int]) -> object:
+        """Post-process a model's output at a picture's size (height, width)."""
+        if task == "semantic":
+            return self.processor.post_process_semantic_segmentation(output, [size])
+        if task == "instance":
+            return self.processor.post_process_instance_segmentation(output, is_demo=False, target_sizes=[size])
+        return self.processor.post_process_panoptic_segmentation(
+            output, threshold=0.4, label_ids_to_fuse=self.stuff, target_sizes=[size]
+        )
+
+
+def hugging_face_pipeline(folder: Path, processor: HuggingFaceProcessor) -> Callable[[Path, str, Tensor], object]:
+    """Return what segments the image of a file under a task; `tokens` (1, L) stand for the tokenizer's work."""
+    from transformers import OneFormerForUniversalSegmentation
+
+    model = OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
+
+    def run(path: Path, task: str, tokens: Tensor) -> object:
+        image = Image.open(path).convert("RGB")
+        with torch.inference_mode():
+            output = model(pixel_values=processor.encode(image), task_inputs=tokens)
+            return processor.decode(output, task, (image.height, image.width))
+
+    return run
+
+
+def semantic_of_full_size(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return class indices (H, W) in the published order: masks (1, Q, h, w) to the image's size, then the product."""
+    masks = F.interpolate(mask_logits, size=size, mode="bilinear", align_corners=False).sigmoid()
+    return torch.einsum("bqc,bqhw->bchw", class_logits.softmax(-1)[..., :-1], masks).argmax(1)[0]

@@ -25,7 +25,12 @@ ARROWS = {
 WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
 TORCH = {"torch", "torchvision", "timm", "lightning", "pytorch_lightning", "transformers"}
 # The distribution of a module whose name differs from it.
-DISTRIBUTIONS = {"PIL": "pillow", "lightning_fabric": "pytorch-lightning", "ruamel": "ruamel.yaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cuda": "cuda-bindings",
+    "lightning_fabric": "pytorch-lightning",
+    "ruamel": "ruamel.yaml",
+}
 
 
 def imported(module: Path) -> Iterator[str]:

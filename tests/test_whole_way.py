@@ -106,15 +106,21 @@ def trained(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 MODELS = {"checkpoint": "train/oneformer_model_latest.pth", "onnx": "export/model.onnx"}
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_evaluate_scores_three_tasks_with_any_runtime(data: Data, trained: Path, tmp_path: Path, model: str) -> None:
-    words = overrides(data["folder"], tmp_path)
-    path = trained / MODELS[model]
-    assert oneformer("evaluate", "-e", str(data["spec"]), *words, f"evaluate.checkpoint={path}") == 0
-    metrics = json.loads((tmp_path / "evaluate" / "metrics.json").read_text())
-    assert {"PQ", "AP", "mIoU"} <= metrics.keys()
-    assert metrics["data"]["images"] == 3
-    assert 0 < metrics["mIoU"] < 1
+RUNTIMES = {"torch": "checkpoint", "onnxruntime": "onnx", "openvino": "onnx"}
+
+
+def test_every_runtime_gives_the_same_scores_of_three_tasks(data: Data, trained: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, model in RUNTIMES.items():
+        words = [*overrides(data["folder"], tmp_path / name), f"evaluate.runtime={name}"]
+        path = trained / MODELS[model]
+        assert oneformer("evaluate", "-e", str(data["spec"]), *words, f"evaluate.checkpoint={path}") == 0
+        metrics = json.loads((tmp_path / name / "evaluate" / "metrics.json").read_text())
+        assert metrics["data"]["images"] == 3
+        assert 0 < metrics["mIoU"] < 1
+        found[name] = [metrics["PQ"]["all"]["pq"], metrics["AP"]["AP"], metrics["mIoU"]]
+    assert found["onnxruntime"] == pytest.approx(found["torch"], abs=1e-3)
+    assert found["openvino"] == pytest.approx(found["torch"], abs=1e-3)
 
 
 def test_the_export_gives_the_checkpoints_segments_where_torch_is_not_imported(
@@ -138,6 +144,27 @@ def test_the_export_gives_the_checkpoints_segments_where_torch_is_not_imported(
         assert (one == other).mean() >= 0.999
         for kind in ("overlay", "segments"):
             assert len(list((tmp_path / "onnx" / "inference" / task / kind).iterdir())) == 3
+
+
+def test_the_commands_that_a_run_ends_with_can_be_pasted(
+    data: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "it's run #1: $HOME"
+    images = f"inference.images_dir={data['folder']}/images/val"
+    words = [*overrides(data["folder"], results), images, "train.iters_per_epoch=1"]
+    assert oneformer("train", "-e", str(data["spec"]), *words, "wandb.enable=false") == 0
+    _, found, text = capfd.readouterr().out.partition("next:\n")
+    assert found
+    commands = text.splitlines()
+    for command in commands:  # a shell takes them apart as it would at a prompt
+        taken = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+        program, *arguments = taken.stdout.split("\0")[:-1]
+        assert program == "oneformer"
+        assert oneformer(*arguments) == 0
+    assert len(commands) == 3
+    assert (results / "evaluate" / "metrics.json").is_file()
+    assert len(list((results / "inference" / "panoptic" / "overlay").iterdir())) == 3
+    assert (results / "export" / "model.onnx").is_file()
 
 
 def test_the_task_token_changes_what_is_found(data: Data, trained: Path) -> None:

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import onnx
 import torch
+import wandb
 from PIL import Image
 from torch import nn
 
@@ -26,8 +27,12 @@ from oneformer_data.packed import CACHE_VARIABLE
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
+from oneformer_spec.encryption import is_encrypted
 from oneformer_spec.errors import DataError, SpecError
-from oneformer_train.loaders import training_loader, validation_loader
+from oneformer_train.distributed import trainer_settings
+from oneformer_train.loaders import course_of, training_loader, validation_loader
+from oneformer_train.weights_and_biases import open_report
+from oneformer_train.world import World
 
 TEXTS = 4
 
@@ -93,7 +98,8 @@ def caches(case: Case) -> int:
 
 def batches(case: Case) -> list[str]:
     """Draw the first batches of training."""
-    loader = training_loader(open_pipeline(case.spec), case.spec, lambda: 0)
+    pipeline = open_pipeline(case.spec)
+    loader = training_loader(pipeline, case.spec, course_of(case.spec, len(pipeline)))
     return [digest(tuple(batch)) for batch in islice(loader, 3)]
 
 
@@ -101,7 +107,8 @@ def loaders(case: Case) -> list[object]:
     """Build the loaders as on a machine with a GPU and read their settings off them."""
     spec = case.spec
     with patch("torch.cuda.is_available", return_value=True):
-        training = training_loader(open_pipeline(spec), spec, lambda: 0)
+        pipeline = open_pipeline(spec)
+        training = training_loader(pipeline, spec, course_of(spec, len(pipeline)))
         validation = validation_loader(open_split(spec.dataset, "val", read_labels(spec)), spec.dataset)
     return [training.num_workers, training.pin_memory, validation.num_workers]
 
@@ -119,20 +126,67 @@ def training(case: Case) -> dict[str, object]:
         "weights": digest(content["state_dict"]),
         "optimizer": digest(state["optimizer_states"]),
         "rates": [group["lr"] for group in state["optimizer_states"][0]["param_groups"]],
+        "auto_reduce": state.get("auto_reduce"),
         "status": [[line["status"], line.get("epoch"), digest(line.get("kpi"))] for line in lines],
         "images": images,
-        "files": case.files(),
+        "files": _stable(case.files()),
         "model_name": content["manifest"]["model_name"],
         "cudnn": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
     }
 
 
-def notes(case: Case) -> list[str]:
-    """Train and read what is said beside the losses."""
+def sharing(case: Case) -> str:
+    """Ask what the processes of a run would share."""
+    chosen = trainer_settings(case.spec.train, World(size=2, local_size=2))["strategy"]
+    return f"{type(chosen).__name__} {getattr(chosen, 'keep_weights', None)}"
+
+
+def left_behind(case: Case) -> list[str]:
+    """Train and look at the files."""
+    _run(case, "train")
+    return _stable(case.files())
+
+
+def reported(case: Case) -> dict[str, object] | None:
+    """Report a run in offline mode and read its settings off it."""
+    quiet = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    with patch.dict(os.environ, quiet), _silence():
+        report = open_report(case.spec, case.folder, continues=False)
+        if report is None:
+            return None
+        run = report.run
+        report.close(failed=False)
+    named = {name: getattr(run, name) for name in ("project", "entity", "group", "tags", "name")}
+    return named | {
+        "is the chosen one": run.id == case.spec.wandb.run_id,
+        "code": run.settings.code_dir is not None and run.settings.save_code,
+        "tensorboard": run.settings.sync_tensorboard,
+    }
+
+
+def reported_beside_another(case: Case) -> dict[str, object] | None:
+    """Report while the process has another run."""
+    with patch.dict(os.environ, {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}), _silence():
+        another = wandb.init(dir=str(case.folder), project="another")
+        try:
+            return reported(case)
+        finally:
+            another.finish()
+
+
+def talk(case: Case) -> list[str]:
+    """Train and read how each line begins that is said on the way."""
     heard = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(heard):
         case.start("train")
-    return [line for line in heard.getvalue().splitlines() if line.startswith("note: ")]
+    return [line.split()[0] for line in heard.getvalue().splitlines()]
+
+
+def encrypted_files(case: Case) -> list[str]:
+    """Train and tell which of the files are encrypted."""
+    with _silence():
+        case.start("train")
+    return [name for name in case.files() if is_encrypted(case.folder / name)]
 
 
 def evaluation(case: Case) -> dict[str, object]:
@@ -237,6 +291,11 @@ def _run(case: Case, task: str) -> list[tuple[list[int], str]]:
     finally:
         hook.remove()
     return images
+
+
+def _stable(files: list[str]) -> list[str]:
+    """Return names without the time that is part of the names of TensorBoard's files."""
+    return sorted(name.partition("tfevents")[0] for name in files)
 
 
 @contextlib.contextmanager

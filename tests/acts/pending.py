@@ -5,22 +5,9 @@ from __future__ import annotations
 from oneformer_spec.pending import PENDING, Pending
 from oneformer_spec.schema.tree import Leaf, leaves
 
-MONITOR, TOPK = "train.checkpointer.monitor=PQ", "train.checkpointer.enable_topk=true"
-ENGINE = "gen_trt_engine.tensorrt"
 # What no rule gives: a file that must be there, a field that the spec accepts in company alone, a value behind null.
 SETTINGS = {
-    "train.checkpointer.monitor": ("PQ",),
-    "train.checkpointer.enable_topk": ("true", MONITOR),
-    "train.checkpointer.replace_periodic": ("true", TOPK, MONITOR),
-    "train.checkpointer.keep_last": ("3",),
-    "evaluate.trt_engine": ("$model", "evaluate.checkpoint="),
-    "inference.trt_engine": ("$model", "inference.checkpoint="),
-    "export.opset_version": ("12",),
-    "export.onnx_file": ("model.etlt", "encryption_key=key"),
-    f"{ENGINE}.min_batch_size": ("2", f"{ENGINE}.opt_batch_size=2", f"{ENGINE}.max_batch_size=2"),
-    f"{ENGINE}.opt_batch_size": ("2", f"{ENGINE}.max_batch_size=2"),
-    "quantize.layers": ("[{module_name: head}]",),
-    "quantize.device": ("cpu",),
+    "quantize.algorithm": ("awq_clip", "quantize.model_path=$model"),
 }
 
 

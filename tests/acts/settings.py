@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,8 @@ MARGIN = 64  # pixels added to the width of every picture
 def copy_data(source: Path, folder: Path) -> None:
     """Put four training and two validation images of an example into a folder, made wider than high.
 
-    Beside them lie variants that a field can point to: mirrored pictures, fewer pictures, names that leave their
-    folder, classes in another order, three classes.
+    Beside them lie variants that a field can point to: mirrored and inverted pictures, fewer pictures, names that
+    leave their folder, classes in another order, three classes.
     """
     rows = json.loads((source / "label_map.json").read_text())
     _write(folder / "label_map.json", rows)
@@ -86,6 +87,10 @@ def copy_data(source: Path, folder: Path) -> None:
                 picture = _widened(Image.open(source / kind / split / row["file_name"]))
                 picture.save(plain / row["file_name"])
                 ImageOps.mirror(picture).save(mirrored / row["file_name"])
+    bright = folder / "images" / "val_bright"
+    bright.mkdir()
+    for path in (folder / "images" / "val").iterdir():
+        ImageOps.invert(Image.open(path)).save(bright / path.name)
 
 
 def save_model(words: tuple[str, ...], path: Path, *, seed: int) -> None:
@@ -97,6 +102,17 @@ def save_model(words: tuple[str, ...], path: Path, *, seed: int) -> None:
         model.query_decoder.class_head.weight.mul_(2)
     manifest = Manifest.from_spec(spec, read_labels(spec), {})
     checkpoint.save(path, state_dict=model.state_dict(), manifest=manifest)
+
+
+def write_graph(repository: Path, path: Path) -> Path:
+    """Write the ONNX file of four operators that the tests of oneformer-deploy use."""
+    source = repository / "packages" / "oneformer-deploy" / "tests" / "tiny_onnx.py"
+    description = importlib.util.spec_from_file_location("tiny_onnx", source)
+    assert description is not None and description.loader is not None
+    module = importlib.util.module_from_spec(description)
+    description.loader.exec_module(module)
+    written: Path = module.write_model(path, image=("batch", 3, 64, 64), length=77)
+    return written
 
 
 def _cut(document: dict[str, Any], count: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ LABELS = (torch.tensor([0, 2, 4]), torch.tensor([1, 1]))
 """The classes of two images."""
 
 
-def points(masks: int, count: int) -> Tensor:
+def points(masks: Sequence[int], count: int) -> Tensor:
     """The same points for every mask and head, so that both sides need not draw in the same order."""
     drawn = torch.empty(1, count, 2).uniform_(generator=torch.Generator().manual_seed(count))
-    return drawn.expand(masks, -1, -1).clone()
+    return drawn.expand(sum(masks), -1, -1).clone()
 
 
 def texts(task: Task) -> Texts:

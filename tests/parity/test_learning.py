@@ -94,7 +94,7 @@ def test_twenty_steps_have_one_loss_curve(
     model = counterpart(reference, tmp_path)
     found = curve(model, lambda step: our_loss(model, step))
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "rand", lambda masks, count, two, **_: points(masks, count))
+        patch.setattr(torch, "rand", lambda masks, count, two, **_: points([masks], count))
         expected = curve(reference, lambda step: their_loss(reference, step))
     deviations = [abs(here - there) / there for here, there in zip(found, expected, strict=True)]
     assert found[0] == pytest.approx(expected[0], rel=1e-4)

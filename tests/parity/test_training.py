@@ -63,7 +63,7 @@ def theirs(model: Any, image: Tensor, masks: list[Tensor], task: Task, patch: py
     with patch.context() as spies:
         spies.setattr(model, "get_loss_dict", spy_terms)
         spies.setattr(decoder, "forward_prediction_heads", spy_attention)
-        spies.setattr(torch, "rand", lambda masks, count, two, **_: points(masks, count))
+        spies.setattr(torch, "rand", lambda masks, count, two, **_: points([masks], count))
         outputs = model(
             pixel_values=image,
             task_inputs=task_tokens(task, 2),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,37 @@ def folder(tmp_path: Path) -> PanopticFolder:
     folder.add(12, ids, [{"id": 9, "category_id": 7}, {"id": 1, "category_id": 3}, crowd])
     folder.save()
     return folder
+
+
+@pytest.fixture
+def formats(folder: PanopticFolder) -> dict[str, Source]:
+    """Two pictures annotated in each format: objects that overlap, a picture without any, a name below a folder."""
+    root, pictures = folder.root, folder.root / "images"
+    (pictures / "deep").mkdir()
+    Image.new("RGB", (7, 5), RED).save(pictures / "deep" / "ä b.JPG", format="JPEG", comment=b"kept")
+    images = [
+        {"id": 1, "file_name": "11.png", "height": 24, "width": 32, "license": 4},
+        {"id": "two", "file_name": "deep/ä b.JPG", "height": 5, "width": 7},
+    ]
+    rows = [
+        {"id": 1, "category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9], [1.5, 2, 8, 3, 7, 20.25]]},
+        {"id": 2, "category_id": 3, "segmentation": [[4, 1, 20, 1, 20, 9]], "note": "overlaps 1"},
+        {"id": 3, "category_id": 3, "segmentation": {"size": [24, 32], "counts": [5, 7, 756]}, "iscrowd": 1},
+    ]
+    document = {"images": images, "annotations": [{"image_id": 1, **row} for row in rows]}
+    (root / "instances.json").write_text(json.dumps(document))
+    for name, size, value in (("m.png", (24, 32), 7), ("n.png", (5, 7), 3)):
+        mask = np.full(size, value, dtype=np.uint8)
+        mask[0] = 0
+        Image.fromarray(mask).save(pictures / name)
+    lines = [{"img": "11.png", "segm": "m.png"}, {"img": "deep/ä b.JPG", "segm": "n.png"}]
+    (root / "masks.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    plain = replace(folder.source, panoptic=None)
+    return {
+        "coco_panoptic": folder.source,
+        "coco_instance": replace(plain, annotations=f"{root / 'instances.json'}"),
+        "semantic_jsonl": replace(plain, annotations=f"{root / 'masks.jsonl'}"),
+    }
 
 
 @pytest.fixture(scope="session")

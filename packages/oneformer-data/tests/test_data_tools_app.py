@@ -100,6 +100,30 @@ def test_convert_prints_the_settings_that_read_its_files(files, tmp_path):
     assert read_classes(f"{read.train.images}/{line['segm']}").shape == (24, 32)
 
 
+def test_shard_prints_the_settings_that_read_its_files(spec, tmp_path):
+    output = tmp_path / "out: of the way"
+    result = dataset("shard", "-e", spec, "--output", output, "--samples", "1", "--shuffle", "3")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("2 images in 2 tar files. ")
+    path = tmp_path / "printed.yaml"
+    path.write_text(result.stdout.split("\n", 1)[1])
+    read = load_spec([path]).spec
+    assert (read.dataset.train.annotations, read.model.sem_seg_head.num_classes) == (f"{output}/shards.json", 2)
+    printed = dataset("stats", "-e", path)
+    assert printed.stdout.splitlines()[:5] == dataset("stats", "-e", spec).stdout.splitlines()[:5]
+
+
+def test_shard_of_several_data_sets_prints_a_list(files, tmp_path):
+    _, annotations, _, images, _, panoptic, _, label_map = map(str, files)
+    words = [f"dataset.train.annotations=[{annotations}, {annotations}]", "dataset.train.names=[one, two]"]
+    words += [f"dataset.train.images={images}", f"dataset.train.panoptic={panoptic}", f"dataset.label_map={label_map}"]
+    words.append("model.sem_seg_head.num_classes=2")
+    result = dataset("shard", *words, "--output", tmp_path / "out")
+    (tmp_path / "printed.yaml").write_text(result.stdout.split("\n", 1)[1])
+    read = load_spec([tmp_path / "printed.yaml"]).spec.dataset.train.annotations
+    assert read == tuple(f"{tmp_path / 'out' / name / 'shards.json'}" for name in ("one", "two"))
+
+
 def test_convert_leaves_wrong_pictures_out_when_asked_to(files, folder, tmp_path):
     (folder.root / "images" / "11.png").write_bytes(b"no picture")
     words = ["convert", "panoptic", *files, "--output", tmp_path / "out"]

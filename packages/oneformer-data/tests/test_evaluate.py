@@ -66,7 +66,7 @@ def spec(easy, tmp_path, segmenter, monkeypatch) -> Spec:
     """A spec that evaluates `model.fake`, whose runtime is the colour model."""
     opened = replace(registry(), runtimes={"fake": Runtime("fake", "fake:open", (".fake",))})
     monkeypatch.setattr(model_file, "registry", lambda: opened)
-    monkeypatch.setattr(model_file, "resolve", lambda target: lambda path, device, num_threads: segmenter)
+    monkeypatch.setattr(model_file, "resolve", lambda target: lambda path, device, num_threads, key: segmenter)
     split = Split(images=f"{easy.root}/images", annotations=f"{easy.json}", panoptic=f"{easy.root}/panoptic")
     dataset = DatasetSection(test=split, image_size=(32, 24))
     section = replace(Spec().evaluate, checkpoint="model.fake")
@@ -182,7 +182,7 @@ def test_broken_input_leaves_earlier_results_untouched(spec, easy, monkeypatch):
     with pytest.raises(DataError, match="does not exist"):
         evaluate.run(spec)
 
-    def broken(path, device, num_threads):
+    def broken(path, device, num_threads, key):
         raise CheckpointError(f"{path}: is damaged")
 
     monkeypatch.setattr(model_file, "resolve", lambda target: broken)

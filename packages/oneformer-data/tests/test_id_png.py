@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oneformer_data import id_png
 from oneformer_data.id_png import MAX_ID, read_classes, read_ids, write_ids
 from oneformer_spec.errors import DataError
 
@@ -22,6 +23,28 @@ def test_ids_survive_a_round_trip(tmp_path):
 def test_an_id_is_red_plus_256_green_plus_65536_blue(tmp_path):
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
     assert read_ids(tmp_path / "a.png")[0, 0] == 1 + 2 * 256 + 3 * 65_536
+
+
+@pytest.mark.parametrize("options", [{}, {"compress_level": 0}, {"transparency": (1, 2, 3)}])
+def test_both_decoders_read_the_same_ids(tmp_path, monkeypatch, options):
+    rng = np.random.default_rng(0)
+    ids = np.kron(rng.integers(0, MAX_ID + 1, (7, 9)), np.ones((5, 6), int)).astype(np.int32)
+    write_ids(tmp_path / "a.png", ids)
+    with Image.open(tmp_path / "a.png") as picture:
+        picture.save(tmp_path / "a.png", **options)
+    quick = id_png._usual(tmp_path / "a.png")
+    assert quick is not None
+    assert quick.shape == (35, 54, 4)
+    assert np.array_equal(read_ids(tmp_path / "a.png"), ids)
+    monkeypatch.setattr(id_png, "_usual", lambda path: None)
+    assert np.array_equal(read_ids(tmp_path / "a.png"), ids)
+
+
+def test_a_picture_above_the_limit_is_refused(tmp_path, monkeypatch):
+    write_ids(tmp_path / "a.png", np.ones((40, 40), dtype=np.int32))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(DataError, match=r"a\.png: damaged PNG: Image size \(1600 pixels\) exceeds limit"):
+        read_ids(tmp_path / "a.png")
 
 
 def test_alpha_is_no_part_of_an_id(tmp_path):

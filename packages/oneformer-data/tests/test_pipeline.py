@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oneformer_data.loading import Concatenation
-from oneformer_data.pipeline import Format, TrainingPipeline, from_spec
+from oneformer_data.pipeline import Format, TrainingPipeline, for_validation, from_spec
 from oneformer_data.tokenizer import tokenize
 from oneformer_spec.errors import SpecError
 from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
@@ -187,3 +187,25 @@ def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
         texts = [example.text_tokens[index].tolist() for index in example.text_index[: len(example.labels)]]
         assert texts == [list(tokenize("a photo with a square"))] * len(example.labels)
     assert names == {"b/11.png+b/11.png", "b/11.png+b/12.png"}  # a partner of the same data set
+
+
+def test_validation_examples_are_whole_and_never_random(folder, labels):
+    spec = Spec(
+        dataset=DatasetSection(
+            image_size=64, task_prob_train={"instance": 1.0}, augmentation=Augmentation(rotation_prob=1.0)
+        )
+    )
+    whole = for_validation(spec, folder.open(), labels)
+    first, again = (whole.example(0, np.random.default_rng(seed)) for seed in (1, 2))
+    assert first.image.shape == (3, 48, 64)  # of 24 x 32
+    assert first.task is again.task is Task.INSTANCE
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.masks, again.masks)
+    assert first.masks[:, ::2, ::2].sum(axis=(1, 2)).tolist() == [80, 140]
+
+
+def test_validation_falls_back_to_a_task_that_is_not_trained(folder, labels):
+    samples = folder.open()
+    samples.tasks = (Task.SEMANTIC,)
+    spec = Spec(dataset=DatasetSection(task_prob_train={"instance": 1.0}))
+    assert for_validation(spec, samples, labels).example(0, np.random.default_rng(0)).task is Task.SEMANTIC

@@ -49,6 +49,13 @@ def test_overlapping_instances_lie_in_layers_of_their_own():
     assert found.masks.tolist() == [[[True, True, False]], [[False, True, True]]]
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_padding_belongs_to_no_mask(task):
+    found, padded = targets(sample(IDS), task), targets(sample(IDS), task, padded=(5, 7))
+    assert np.array_equal(padded.masks, np.pad(found.masks, ((0, 0), (0, 3), (0, 3))))
+    assert np.array_equal(padded.labels, found.labels)
+
+
 def test_a_picture_of_void_has_no_targets():
     found = targets(sample(np.zeros((4, 6), dtype=np.int32)), Task.PANOPTIC)
     assert found.labels.shape == (0,)

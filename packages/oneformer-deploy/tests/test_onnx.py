@@ -151,6 +151,49 @@ def test_a_missing_provider_is_told_with_its_cure(model, monkeypatch):
     assert "python -m pip install onnxruntime-gpu" in one_line(model, "cuda:0")
 
 
+def test_tensorrt_is_asked_for_by_name(model, monkeypatch):
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available[1:])
+    with pytest.raises(CheckpointError, match="onnxruntime-tensorrt needs onnxruntime's TensorrtExecutionProvider"):
+        onnx.open_tensorrt(model)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    asked = []
+
+    def session(path, options, providers):
+        asked.append(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    onnx.open_tensorrt(model, "cuda:1")
+    place = {"device_id": "1"}
+    assert asked == [[(available[0], place), (available[1], place), available[2]]]
+    with pytest.raises(CheckpointError, match="no device 'cpu' for TensorRT; there are auto, cuda and cuda:N"):
+        onnx.open_tensorrt(model, "cpu")
+
+
+@pytest.mark.parametrize(("threads", "processes", "spins"), [(None, "1", None), (2, "1", "0"), (None, "2", "0")])
+def test_threads_spin_only_where_the_machine_is_ours(model, monkeypatch, threads, processes, spins):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    seen = []
+
+    def session(path, options, providers):
+        seen.append((options.intra_op_num_threads, _entry(options, "session.intra_op.allow_spinning")))
+        return real(path, options, providers=providers)
+
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    onnx.open(model, "cpu", threads)
+    assert seen == [(threads or 0, spins)]
+
+
+def _entry(options: onnxruntime.SessionOptions, name: str) -> str | None:
+    try:
+        return options.get_session_config_entry(name)
+    except RuntimeError:
+        return None
+
+
 def test_a_failure_while_running_is_one_line(model):
     with pytest.raises(CheckpointError, match=r"tiny\.onnx: onnxruntime failed at input"):
         onnx.open(model).run(np.zeros((1, 4, 64, 64), np.float32), np.zeros((1, 77), np.float32))
@@ -158,7 +201,7 @@ def test_a_failure_while_running_is_one_line(model):
 
 def test_nothing_imports_torch(model):
     script = (
-        "import sys, numpy as np; from oneformer_deploy import onnx, draw, commands, info, __main__;"
+        "import sys, numpy as np; from oneformer_deploy import onnx, files, commands, info, __main__;"
         "from oneformer_spec.tasks import Task;"
         f"onnx.open({str(model)!r}).predict([np.zeros((32, 32, 3), np.uint8)], Task.PANOPTIC);"
         "print(sorted({'torch', 'transformers', 'oneformer_model', 'oneformer_data', 'onnx'} & set(sys.modules)))"

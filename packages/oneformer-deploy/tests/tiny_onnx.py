@@ -66,6 +66,7 @@ def write_model(
     path: Path,
     *,
     image: Sequence[int | str] = ("batch", 3, "height", "width"),
+    length: int | str = "length",
     names: dict[str, str] | None = None,
     description: Manifest | None = None,
     metadata: dict[str, str] | None = None,
@@ -90,7 +91,7 @@ def write_model(
             tensor("when_instance", WHEN_INSTANCE[None]),
             tensor("always", CLASS_LOGITS[None]),
             field(11, value_info(called["image"], image)),
-            field(11, value_info(called["task_tokens"], (image[0], "length"))),
+            field(11, value_info(called["task_tokens"], (image[0], length))),
             field(12, value_info(called["class_logits"], (image[0], 4, 4))),
             field(12, value_info(called["mask_logits"], (image[0], 4, "rows", "columns"))),
         ]

@@ -8,6 +8,7 @@ from oneformer_model.deformable import (
     reference_points,
     sample_bags,
     sample_grids,
+    sample_rows,
 )
 
 SHAPES = ((1, 1), (2, 3), (5, 4))
@@ -47,7 +48,7 @@ def sample_by_loops(value, x, y, weights):
     return result.flatten(2)
 
 
-@pytest.mark.parametrize("sampler", [sample_bags, sample_grids])
+@pytest.mark.parametrize("sampler", [sample_bags, sample_grids, sample_rows])
 def test_a_sampler_computes_the_definition(sampler):
     value, x, y, weights = arguments()
     torch.testing.assert_close(

@@ -1,20 +1,26 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import onnxslim
 import pytest
 import torch
 
-from oneformer_model import checkpoint, export, onnx_graph, task_tokens
+from oneformer_model import checkpoint, export, onnx_graph, position, task_tokens
+from oneformer_model.build import build
+from oneformer_model.constants import are_sizes_open
 from oneformer_model.onnx_graph import Shape, write_graph
 from oneformer_spec.errors import CheckpointError, OneFormerError, SpecError, UsageError
 from oneformer_spec.manifest import METADATA_KEY, Manifest
-from oneformer_spec.schema import ExportSection, Spec
+from oneformer_spec.schema import BackboneSection, DinatOptions, ExportSection, Spec
 from oneformer_spec.tasks import TASKS
 
 HEIGHT, WIDTH = 64, 96
 CPU = torch.device("cpu")
+LINES = (Path(__file__).parent / "tensorrt_operators.txt").read_text().splitlines()
+TENSORRT = {line for line in LINES if not line.startswith("#")}
 
 
 def session(graph):
@@ -26,47 +32,102 @@ def axes(values):
     return {value.name: list(value.shape) for value in values}
 
 
-@pytest.mark.parametrize("opset", [16, 17, 20])
-def test_every_opset_computes_the_network(model, manifest, opset):
-    graph = write_graph(model, manifest, Shape(None, HEIGHT, WIDTH), opset=opset, device=CPU)
-    assert [(entry.domain, entry.version) for entry in graph.opset_import if not entry.domain] == [("", opset)]
-    running = session(graph)
-    assert axes(running.get_inputs()) == {"image": ["batch", 3, HEIGHT, WIDTH], "task_tokens": ["batch", 77]}
-    assert axes(running.get_outputs()) == {
-        "class_logits": ["batch", 12, 4],
-        "mask_logits": ["batch", 12, HEIGHT // 4, WIDTH // 4],
-    }
-    image, tokens = torch.randn(4, 3, HEIGHT, WIDTH), torch.cat([task_tokens(task) for task in (*TASKS, TASKS[0])])
-    with torch.inference_mode():
-        expected = model(image, tokens)
-    found = running.run(["class_logits", "mask_logits"], {"image": image.numpy(), "task_tokens": tokens.numpy()})
-    np.testing.assert_allclose(found[0], expected.class_logits, atol=1e-4)
-    np.testing.assert_allclose(found[1], expected.mask_logits, atol=1e-3)
+@pytest.mark.parametrize(
+    ("opset", "is_open"), [(12, True), (12, False), (16, False), (17, True), (20, False), (21, True)]
+)
+def test_every_opset_computes_the_network(model, manifest, opset, is_open):
+    graph = write_graph(model, manifest, Shape(None, HEIGHT, WIDTH, is_open), opset=opset, device=CPU)
+    assert [entry.version for entry in graph.model.opset_import if not entry.domain] == [opset]
+    running = session(graph.model)
+    size = ["height", "width"] if is_open else [HEIGHT, WIDTH]
+    mask_size = ["mask_height", "mask_width"] if is_open else [HEIGHT // 4, WIDTH // 4]
+    assert axes(running.get_inputs()) == {"image": ["batch", 3, *size], "task_tokens": ["batch", 77]}
+    assert axes(running.get_outputs()) == {"class_logits": ["batch", 12, 4], "mask_logits": ["batch", 12, *mask_size]}
+    for height, width in [(HEIGHT, WIDTH), *([(96, 64), (70, 110)] if is_open else [])]:
+        image, tokens = torch.randn(4, 3, height, width), torch.cat([task_tokens(task) for task in (*TASKS, TASKS[0])])
+        with torch.inference_mode():
+            expected = model(image, tokens)
+        found = running.run(["class_logits", "mask_logits"], {"image": image.numpy(), "task_tokens": tokens.numpy()})
+        np.testing.assert_allclose(found[0], expected.class_logits, atol=1e-4)
+        np.testing.assert_allclose(found[1], expected.mask_logits, atol=1e-3)
+    assert graph.num_nodes == len(graph.model.graph.node) < graph.num_nodes_before
+    assert {node.op_type for node in graph.model.graph.node} <= TENSORRT
+    assert ("GridSample" in {node.op_type for node in graph.model.graph.node}) == (opset >= 16)
+
+
+def test_learned_positions_follow_an_open_size(section, manifest):
+    model = build(section(swin={"ape": True, "pretrain_img_size": 64}), training=False).eval()
+    graph = write_graph(model, manifest, Shape(1, HEIGHT, WIDTH, True), opset=17, device=CPU)
+    assert axes(session(graph.model).get_inputs())["image"] == [1, 3, "height", "width"]
+
+
+def test_a_network_that_knows_one_size_is_not_written_for_all(section, manifest):
+    dinat = DinatOptions(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), kernel_size=3)
+    backbone = BackboneSection(type="dinat", sections={"dinat": dinat})
+    model = build(section(backbone={"type": "dinat", "sections": backbone.sections}), training=False).eval()
+    with pytest.raises(OneFormerError) as error:
+        write_graph(model, manifest, Shape(None, HEIGHT, WIDTH, True), opset=17, device=CPU)
+    assert str(error.value) == (
+        "export.dynamic_size: torch cannot write opset 17 with open sizes: "
+        "neighbourhood attention is laid out for one size of image"
+    )
 
 
 def test_a_fixed_batch_is_fixed(model, manifest):
     graph = write_graph(model, manifest, Shape(2, HEIGHT, WIDTH), opset=17, device=CPU)
-    assert axes(session(graph).get_inputs())["image"] == [2, 3, HEIGHT, WIDTH]
+    assert axes(session(graph.model).get_inputs())["image"] == [2, 3, HEIGHT, WIDTH]
 
 
-def test_the_model_is_left_as_it_was(model, manifest):
-    write_graph(model, manifest, Shape(None, HEIGHT, WIDTH), opset=17, device=CPU)
+@pytest.mark.parametrize(("opset", "shape"), [(15, Shape(1, HEIGHT, WIDTH)), (17, Shape(1, HEIGHT, WIDTH, True))])
+def test_the_model_is_left_as_it_was(model, manifest, opset, shape):
+    write_graph(model, manifest, shape, opset=opset, device=CPU)
     assert not model.training
     assert all(layer.attention.sampler is None for layer in model.pixel_decoder.layers)
+    assert not are_sizes_open()
 
 
 def test_a_wrong_graph_is_an_error(model, manifest, monkeypatch):
-    write = onnx_graph._write_torchscript
+    slim = onnxslim.slim
 
-    def write_wrong(*arguments):
-        graph = write(*arguments)
+    def slim_wrong(graph):
+        graph = slim(graph)
         bias = next(value for value in graph.graph.initializer if value.name.endswith("class_head.bias"))
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 0.05, bias.name))
         return graph
 
-    monkeypatch.setattr(onnx_graph, "_write_torchscript", write_wrong)
-    with pytest.raises(OneFormerError, match="the exported graph is wrong: its logits differ"):
+    monkeypatch.setattr(onnxslim, "slim", slim_wrong)
+    with pytest.raises(OneFormerError, match="the exported graph is wrong: at 96 x 64 pixels its logits differ"):
         write_graph(model, manifest, Shape(None, HEIGHT, WIDTH), opset=17, device=CPU)
+
+
+def test_a_graph_that_is_wrong_at_another_size_is_an_error(model, manifest, monkeypatch):
+    monkeypatch.setattr(
+        position, "_axis_code", lambda length, dim, device, code=position._axis_code: code(int(length), dim, device)
+    )
+    with pytest.raises(OneFormerError, match="the exported graph is wrong: "):
+        write_graph(model, manifest, Shape(1, HEIGHT, WIDTH, True), opset=17, device=CPU)
+
+
+class Bessel(torch.nn.Module):
+    """What ONNX has no operator for."""
+
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+
+def test_an_operator_that_onnx_lacks_is_one_line(model, manifest, capfd):
+    model.pixel_decoder.mask_projection = torch.nn.Sequential(model.pixel_decoder.mask_projection, Bessel())
+    with pytest.raises(OneFormerError) as error:
+        write_graph(model, manifest, Shape(1, HEIGHT, WIDTH), opset=17, device=CPU)
+    assert str(error.value).startswith("export.opset_version: torch cannot write opset 17: ")
+    assert "bessel_j0" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_opset_that_nobody_knows_is_an_error(model, manifest):
+    with pytest.raises(OneFormerError, match=r"^export\.opset_version: 99: onnx .* knows opsets up to \d\d$"):
+        write_graph(model, manifest, Shape(1, HEIGHT, WIDTH), opset=99, device=CPU)
 
 
 @pytest.fixture

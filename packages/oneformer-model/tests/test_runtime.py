@@ -34,6 +34,15 @@ def test_logits_are_the_models(path):
     assert torch.equal(found[1], expected.mask_logits)
 
 
+def test_bf16_is_near_and_rounds_no_token_of_a_task(path):
+    image = torch.randn(1, 3, 64, 96).numpy()
+    exact, rounded = (runtime.open(path, "cpu", precision=precision) for precision in ("fp32", "bf16"))
+    for task in TASKS:
+        tokens = task_tokens(task).numpy()
+        one, other = exact.run(image, tokens)[0], rounded.run(image, tokens)[0].float()
+        assert 0 < (one - other).abs().max() < 0.1 * one.abs().max()
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_named(path, device):
     with pytest.raises(CheckpointError, match=f"{path}: no device '{device}'"):

@@ -1,12 +1,15 @@
 """A file is wholly new or as it was, and nothing else is left beside it."""
 
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from oneformer_spec.atomic import write_atomically
+from oneformer_spec.atomic import remove_leftovers, write_atomically
 
 
 @pytest.fixture
@@ -111,3 +114,33 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     reader.join()
     assert received == [b"through"]
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+class TestLeftovers:
+    def test_of_a_killed_writer_go_and_everything_else_stays(self, file):
+        script = (
+            "import os, sys; from oneformer_spec.atomic import write_atomically\n"
+            "write_atomically(sys.argv[1], lambda f: (f.write(b'half'), f.flush(), os.kill(os.getpid(), 9)))"
+        )
+        assert subprocess.run([sys.executable, "-c", script, file], check=False).returncode == -signal.SIGKILL
+        (file.parent / ".mine.tmp").touch()
+        assert len(beside(file)) == 3
+        remove_leftovers(file.parent)
+        assert beside(file) == [".mine.tmp", "result.json"]
+        assert file.read_bytes() == b"old"
+
+    def test_a_file_that_is_being_written_stays(self, file):
+        write_atomically(file, lambda opened: (opened.write(b"new"), remove_leftovers(file.parent)))
+        assert file.read_bytes() == b"new"
+
+    def test_a_missing_folder_has_none(self, tmp_path):
+        remove_leftovers(tmp_path / "missing")
+
+
+def test_a_file_system_without_locks_is_written_to(file, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    write_atomically(file, b"new")
+    assert file.read_bytes() == b"new"

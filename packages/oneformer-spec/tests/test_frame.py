@@ -55,6 +55,14 @@ def test_normalise_is_per_channel():
     np.testing.assert_allclose(planes[:, 1, 2], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_normalise_pads_with_the_mean_colour(dtype):
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3)).astype(dtype)
+    planes = normalise(image, MEAN, STD, padded=(7, 9))
+    assert planes.dtype == np.float32
+    assert np.array_equal(planes, np.pad(normalise(image, MEAN, STD), ((0, 0), (0, 3), (0, 3))))
+
+
 def test_normalise_leaves_its_input_alone():
     planes = np.full((3, 4, 5), 100, dtype=np.float32)
     normalise(np.moveaxis(planes, 0, -1), MEAN, STD)

@@ -293,7 +293,7 @@ class TestNotes:
     def test_more_gpus_than_there_are(self, monkeypatch):
         monkeypatch.setattr("oneformer_spec.load.num_gpus_here", lambda: 0)
         assert load_spec([], ["train.num_gpus=8"]).notes == (
-            "train.num_gpus: 8 GPUs are asked for, this machine shows 0",
+            "train.num_gpus: 8 GPUs are asked for, this machine shows 0; as many CPU processes take their place",
         )
         assert load_spec([], ["train.num_gpus=8"], task="quantize_nothing").notes == ()
 

@@ -56,6 +56,11 @@ RELATIONS = [
     ),
     (["evaluate.checkpoint=a.pth", "evaluate.trt_engine=b.engine"], "evaluate.trt_engine are both set"),
     (["inference.checkpoint=a.pth", "inference.trt_engine=b.engine"], "inference.trt_engine are both set"),
+    (["train.val_check_interval=2.5"], "found 2.5, expected a part of an epoch up to 1 or a whole number of steps"),
+    (
+        ["train.val_check_interval=500", "train.validation_interval=2"],
+        "val_check_interval (500 steps) counts over epochs; leave validation_interval (2) out",
+    ),
     (["train.checkpointer.replace_periodic=true"], "replace_periodic needs enable_topk"),
     (["train.checkpointer.enable_topk=true"], "enable_topk needs the metric in monitor"),
     (["export.onnx_file=a.pt"], "expected a name that ends with .onnx or .etlt"),

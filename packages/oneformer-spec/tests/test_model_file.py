@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from oneformer_spec import Labels, Manifest, SpecError, Thresholds, model_file
+from oneformer_spec.errors import UsageError
 from oneformer_spec.frame import FitInto, ShortestEdge
+from oneformer_spec.hooks import Runtime
 from oneformer_spec.load import load_spec
 from oneformer_spec.model_file import input_rule, model_path, with_thresholds
 from oneformer_spec.segmenter import Segmenter
@@ -63,27 +65,48 @@ def test_exactly_one_model_file_is_needed() -> None:
         model_path(spec.evaluate, "evaluate")
 
 
-def test_a_runtime_gets_the_device_and_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_gets_the_device_the_threads_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def resolve(target: str) -> object:
-        def open_file(path: str, device: str, num_threads: int | None) -> Segmenter:
-            asked.append((path, device, num_threads))
+        def open_file(path: str, device: str, num_threads: int | None, key: str | None) -> Segmenter:
+            asked.append((path, device, num_threads, key))
             return segmenter()
 
         return open_file
 
     monkeypatch.setattr(model_file, "resolve", resolve)
-    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]"]).spec
-    monkeypatch.setattr(model_file, "registry", lambda: _Registry())
+    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]", "encryption_key=s3cret"]).spec
+    monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
     model_file.open_model("a.onnx", spec, spec.inference)
     model_file.open_model("a.onnx", spec, spec.evaluate)
-    assert asked == [("a.onnx", "cuda:1", 3), ("a.onnx", "auto", None)]
+    assert asked == [("a.onnx", "cuda:1", 3, "s3cret"), ("a.onnx", "auto", None, "s3cret")]
 
 
 class _Registry:
-    def runtime(self, path: str) -> object:
-        return type("Runtime", (), {"target": "fake:open"})
+    def __init__(self, *precisions: str) -> None:
+        self.precisions = precisions
+
+    def runtime(self, path: str, name: str | None) -> Runtime:
+        return Runtime(name or "by suffix", "fake:open", (".onnx",), precisions=self.precisions)
+
+
+def test_only_a_runtime_of_several_precisions_is_asked_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def open_file(*arguments: str, **options: object) -> Segmenter:
+        asked.append(options)
+        return segmenter()
+
+    monkeypatch.setattr(model_file, "resolve", lambda target: open_file)
+    spec = load_spec([], ["inference.precision=bf16", "inference.runtime=mine"]).spec
+    monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32", "bf16"))
+    model_file.open_model("a.onnx", spec, spec.inference)
+    assert asked == [{"num_threads": None, "key": None, "precision": "bf16"}]
+    monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
+    with pytest.raises(UsageError) as error:
+        model_file.open_model("a.onnx", spec, spec.inference)
+    assert str(error.value) == "a.onnx: the runtime mine computes in fp32, not in bf16"
 
 
 def test_written_paths_survive_experiment_yaml(tmp_path) -> None:

@@ -26,9 +26,7 @@ def test_every_row_names_a_field_or_a_section():
     ("override", "command", "feature"),
     [
         ("model.backbone.type=radio", "train", "model.backbone.type: this backbone"),
-        ("train.is_dry_run=true", "train", "train.is_dry_run: the dry run"),
-        ("train.checkpointer.keep_last=3", "train", "train.checkpointer.keep_last"),
-        ("export.opset_version=13", "export", "export.opset_version"),
+        ("evaluate.num_nodes=2", "evaluate", "evaluate.num_nodes"),
     ],
 )
 def test_what_is_set_is_refused_by_the_command_alone(override, command, feature):
@@ -42,10 +40,12 @@ def test_what_is_set_is_refused_by_the_command_alone(override, command, feature)
 
 
 def test_all_fields_are_named_at_once():
-    spec = load_spec([], ["train.is_dry_run=true", "export.dynamic_size=true", "train.num_nodes=2"]).spec
+    spec = load_spec(
+        [], ["model.sem_seg_head.ignore_value=3", "evaluate.num_nodes=2", "model.backbone.type=radio"]
+    ).spec
     with pytest.raises(SpecError) as caught:
         check_available(spec, "train")
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "train.num_nodes",
-        "train.is_dry_run",
+        "model.backbone.type",
+        "model.sem_seg_head.ignore_value",
     ]

@@ -165,6 +165,28 @@ def test_a_missing_runtime_names_the_pip_command(suffix, package):
     assert str(caught.value) == f"out/model{suffix}: running a {suffix} file needs: python -m pip install '{package}'"
 
 
+@pytest.mark.parametrize(("name", "package"), plugins.RUNTIME_PACKAGES.items())
+def test_a_missing_runtime_that_is_named_gives_the_pip_command(name, package):
+    with pytest.raises(UsageError) as caught:
+        plugins.Registry().runtime("model.onnx", name)
+    assert str(caught.value) == (
+        f"runtime {name!r} is not installed here; get it with: python -m pip install '{package}'"
+    )
+
+
+def test_a_name_wins_over_the_suffix_where_the_runtime_reads_it():
+    found = plugins.Registry(
+        runtimes={"a": Runtime("a", "a:b", (".onnx",)), "b": Runtime("b", "b:b", (".engine",), also=(".onnx",))}
+    )
+    assert found.runtime("model.onnx").name == "a"
+    assert found.runtime("model.ONNX", "b").name == "b"
+    assert found.runtime("model.engine").name == "b"
+    with pytest.raises(UsageError, match=r"^model\.pth: the runtime b reads \.engine, \.onnx, not '\.pth'$"):
+        found.runtime("model.pth", "b")
+    with pytest.raises(UsageError, match=r"^runtime 'c' is not installed here; there are a, b$"):
+        found.runtime("model.onnx", "c")
+
+
 def test_an_unknown_suffix_lists_the_known_ones():
     found = plugins.Registry(runtimes={"a": Runtime("a", "a:b", (".pth", ".onnx"))})
     with pytest.raises(UsageError, match=r"^model\.xyz: no runtime for the suffix '\.xyz'; known here: \.onnx, \.pth$"):
@@ -218,6 +240,7 @@ def test_the_hooks_are_these():
         "oneformer_commands",
         "oneformer_datasets",
         "oneformer_evaluators",
+        "oneformer_quantizers",
         "oneformer_runtimes",
     ]
 

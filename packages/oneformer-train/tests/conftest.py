@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,9 @@ def _write_picture(folder: Path, number: int, rng: np.random.Generator) -> tuple
     return image, {"image_id": number, "file_name": f"{number}.png", "segments_info": segments}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A folder with six pictures of two red squares on dark ground."""
-    folder = tmp_path / "data"
+def make_data(root: Path) -> Path:
+    """Return a folder with six pictures of two red squares on dark ground."""
+    folder = root / "data"
     for name in ("images", "panoptic"):
         (folder / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -51,8 +51,25 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with six pictures."""
+    return make_data(tmp_path)
+
+
+@pytest.fixture
 def spec_file(data: Path) -> Path:
-    """A spec beside the data: two epochs of three batches of two pictures."""
+    """A spec beside the data."""
+    return write_spec(data)
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[[Path], Path]:
+    """Return a function that makes data and spec in a folder."""
+    return lambda root: write_spec(make_data(root))
+
+
+def write_spec(data: Path) -> Path:
+    """Write a spec beside the data: two epochs of three batches of two pictures."""
     files = {"images": f"{data}/images", "annotations": f"{data}/panoptic.json", "panoptic": f"{data}/panoptic"}
     split = {**files, "batch_size": 2, "num_workers": 0}
     swin = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1, 2, 2, 2], "window_size": 4, "drop_path_rate": 0.1}

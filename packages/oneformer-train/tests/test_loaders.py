@@ -10,6 +10,7 @@ from oneformer_data.pipeline import Example
 from oneformer_spec.schema import TrainSection
 from oneformer_spec.tasks import Task
 from oneformer_train.batch import collate
+from oneformer_train.course import Course
 from oneformer_train.loaders import ExampleStream, PositionBatches, batches_per_epoch
 
 
@@ -42,7 +43,7 @@ def test_an_example_depends_on_its_position_alone() -> None:
 
 def test_an_epoch_goes_on_where_the_run_stopped() -> None:
     def left(done: int) -> list[list[int]]:
-        return list(PositionBatches(batch_size=2, batches_per_epoch=3, batches_done=lambda: done))
+        return list(PositionBatches(Course(3, 2, batches_done=done, samples_done=2 * done)))
 
     assert left(0) == [[0, 1], [2, 3], [4, 5]]
     assert left(3) == [[6, 7], [8, 9], [10, 11]]

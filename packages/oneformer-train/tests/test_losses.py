@@ -80,7 +80,7 @@ def test_a_perfect_prediction_costs_almost_nothing() -> None:
     inner = torch.rand(10, 256, 2) * 0.8 + 0.1
     inner[..., 1] += torch.where((inner[..., 1] - 0.5).abs() < 0.05, 0.1, 0.0)
     terms = make_criterion()(
-        prediction, [Target(labels, masks)], torch.tensor(0.0), draw=lambda count, points: inner[:count, :points]
+        prediction, [Target(labels, masks)], torch.tensor(0.0), draw=lambda masks, points: inner[: sum(masks), :points]
     )
     assert terms["loss"].item() < 1e-3
 
@@ -137,7 +137,15 @@ def test_contrastive_scale_is_capped_at_one_hundred() -> None:
     assert capped == beyond
 
 
-def test_losses_are_in_single_precision_under_autocast() -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = make_criterion()(make_prediction(), make_targets(1, 1), torch.tensor(1.0))
-    assert {value.dtype for value in terms.values()} == {torch.float32}
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_and_matching_are_in_single_precision_under_autocast(dtype: torch.dtype) -> None:
+    prediction, targets, fixed = make_prediction(), make_targets(3, 2), torch.rand(20, 256, 2)
+
+    def terms() -> dict[str, Tensor]:
+        return make_criterion()(prediction, targets, torch.tensor(1.0), draw=lambda masks, n: fixed[: sum(masks), :n])
+
+    expected = terms()
+    with torch.autocast("cpu", dtype=dtype):
+        found = terms()
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    assert all(torch.equal(found[name], expected[name]) for name in expected)  # one 16-bit product would show

@@ -40,3 +40,12 @@ def test_the_assignment_is_the_cheapest_of_all() -> None:
         assert sorted(targets.tolist()) == [0, 1, 2]
         cheapest = min(sum(cost[q, t].item() for t, q in enumerate(chosen)) for chosen in permutations(range(5), 3))
         assert abs(cost[queries, targets].sum().item() - cheapest) < 1e-5
+
+
+def test_logits_that_are_no_numbers_are_matched_somehow() -> None:
+    logits = torch.full((4, 3), float("nan"))
+    weights = CostWeights(classes=2.0, mask=5.0, dice=5.0)
+    points, truth = torch.full((4, 30), float("inf")), torch.ones(2, 30)
+    queries, targets = match(logits, points, torch.tensor([0, 1]), truth, weights)
+    assert len({*queries.tolist()}) == 2
+    assert sorted(targets.tolist()) == [0, 1]

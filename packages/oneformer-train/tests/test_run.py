@@ -47,6 +47,10 @@ def assert_same_weights(first: Path, second: Path) -> None:
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
 def start(spec_file: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(spec_file), *overrides],
@@ -73,6 +77,8 @@ def test_a_run_leaves_checkpoints_status_and_the_spec_that_reproduces_it(
     assert names == {
         "experiment.yaml",
         "status.json",
+        "metrics.csv",
+        "tensorboard",
         "model_epoch_000.pth",
         "model_epoch_001.pth",
         "oneformer_model_latest.pth",
@@ -97,9 +103,9 @@ def test_training_learns(spec_file: Path) -> None:
 
 def test_a_finished_run_is_left_as_it_is(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = train(spec_file)
-    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    before = contents(folder)
     train(spec_file)
-    assert before == {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+    assert contents(folder) == before
     assert "all 2 epochs are trained" in capsys.readouterr().out
 
 

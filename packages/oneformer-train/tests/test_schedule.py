@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from oneformer_spec.schema import Optim
+from oneformer_train.plateau import Plateau
 from oneformer_train.schedule import lr_factor
 
 DEFAULT = Optim()
 
 
 def factors(options: Optim, steps: list[int]) -> list[float]:
-    factor = lr_factor(options, total_steps=100, steps_per_epoch=10)
+    factor = lr_factor(options, Plateau(gamma=0.5, patience=1), total_steps=100, steps_per_epoch=10)
     return [factor(step) for step in steps]
 
 
@@ -47,3 +48,16 @@ def test_constant_stays() -> None:
 def test_max_iter_ends_the_schedule_before_the_run() -> None:
     options = replace(DEFAULT, lr_scheduler="Cosine", warmup_iters=0, max_iter=50)
     assert factors(options, [25, 50, 99]) == pytest.approx([0.5, 0.0, 0.0])
+
+
+def test_auto_reduce_warms_up_and_then_follows_the_plateau() -> None:
+    options = replace(DEFAULT, lr_scheduler="AutoReduce", warmup_iters=10, warmup_factor=0.1)
+    plateau = Plateau(gamma=0.5, patience=1)
+    factor = lr_factor(options, plateau, total_steps=100, steps_per_epoch=10)
+    assert [factor(step) for step in (0, 5, 10, 99)] == pytest.approx([0.1, 0.55, 1.0, 1.0])
+    plateau.factor = 0.25
+    assert [factor(step) for step in (5, 10, 99)] == pytest.approx([0.25 * 0.55, 0.25, 0.25])
+
+
+def test_auto_reduce_does_not_warm_up_by_itself() -> None:
+    assert factors(replace(DEFAULT, lr_scheduler="AutoReduce"), [0, 50]) == [1.0, 1.0]

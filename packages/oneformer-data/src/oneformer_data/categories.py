@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from oneformer_data.documents import read_json
-from oneformer_data.sources import Source
+from oneformer_data.shards.opening import open_index
+from oneformer_data.sources import SHARDS, Source, source_type
 from oneformer_spec.errors import SpecError
 from oneformer_spec.labels import Labels
 
@@ -19,8 +20,11 @@ def labels_of(source: Source) -> Labels:
         DataError: The file cannot be read, or a category is wrong.
     """
     path = source.annotations
-    document = read_json(path) if path.lower().endswith(".json") else None
-    rows = document.get("categories") if isinstance(document, Mapping) else None
+    if source_type(source) == SHARDS:
+        rows: Any = open_index(source)[0].categories
+    else:
+        document = read_json(path) if path.lower().endswith(".json") else None
+        rows = document.get("categories") if isinstance(document, Mapping) else None
     if not rows:
         raise SpecError(f"dataset.label_map: is not set, and {path} has no categories ({source.section}.annotations)")
     return Labels.parse(rows, source=f"{path}: categories")

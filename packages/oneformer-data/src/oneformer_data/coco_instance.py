@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import read_image
+from oneformer_spec.images import Content, read_image
 from oneformer_spec.labels import Labels
 from oneformer_spec.tasks import Task
 
@@ -80,7 +81,11 @@ def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
     Raises:
         DataError: The first inconsistency; the message begins with the file and names image and annotation.
     """
-    document = read_json(path)
+    return records_in(read_json(path), path, labels)
+
+
+def records_in(document: Any, path: str, labels: Labels) -> tuple[Record, ...]:
+    """Return the pictures of a COCO instance document that a path names; see `read_records`."""
     images, annotations = listed(document, "images", path), listed(document, "annotations", path)
     for problem in (*category_problems(document, labels), *json_problems(images, annotations, labels)):
         raise DataError(f"{path}: {problem}")
@@ -102,15 +107,19 @@ def load(record: Record, *, source: str, images: Folder, things: Sequence[bool])
     Raises:
         DataError: The picture is damaged or of another size than the JSON says, or a mask is damaged.
     """
+    return decode(record, images.path(record.image), source=source, things=things)
+
+
+def decode(record: Record, picture: Path | Content, *, source: str, things: Sequence[bool]) -> Sample:
+    """Decode the picture of a record, wherever it is, and draw its masks; see `load`."""
     item = f"(image {record.image_id} of {source})"
-    path = images.path(record.image)
     try:
-        image = read_image(path)
+        image = read_image(picture)
     except DataError as error:
         raise DataError(f"{error} {item}") from error
     problem = size_problem(record.size, image.shape[:2], "the JSON says")
     if problem is not None:
-        raise DataError(f"{path}: {problem} {item}")
+        raise DataError(f"{picture}: {problem} {item}")
     layers: list[NDArray[np.int32]] = []
     for number, instance in enumerate(record.instances, start=1):
         try:

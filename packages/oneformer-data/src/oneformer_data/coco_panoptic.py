@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from oneformer_data.categories import category_problems
@@ -22,7 +23,7 @@ from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import read_image
+from oneformer_spec.images import Content, read_image
 from oneformer_spec.labels import Labels
 
 logger = logging.getLogger(__name__)
@@ -67,10 +68,14 @@ def load(record: Record, *, source: str, images: Folder, panoptic: Folder) -> Sa
     Raises:
         DataError: A file is damaged, or the PNG disagrees with the picture or with the JSON.
     """
+    return decode(record, images.path(record.image), panoptic.path(record.panoptic), source=source)
+
+
+def decode(record: Record, picture: Path | Content, png: Path | Content, *, source: str) -> Sample:
+    """Decode the two files of a record, wherever they are; see `load`."""
     item = f"(image {record.image_id} of {source})"
-    png = panoptic.path(record.panoptic)
     try:
-        image, ids = read_image(images.path(record.image)), read_ids(png)
+        image, ids = read_image(picture), read_ids(png)
     except DataError as error:
         raise DataError(f"{error} {item}") from error
     entries = {segment.id for segment in record.segments}
@@ -85,7 +90,11 @@ def read_records(path: str, labels: Labels) -> tuple[Record, ...]:
     Raises:
         DataError: The first inconsistency; the message begins with the file and names image and segment.
     """
-    document = read_json(path)
+    return records_in(read_json(path), path, labels)
+
+
+def records_in(document: Any, path: str, labels: Labels) -> tuple[Record, ...]:
+    """Return the annotated pictures of a COCO panoptic document that a path names; see `read_records`."""
     images, annotations = listed(document, "images", path), listed(document, "annotations", path)
     for problem in (*category_problems(document, labels), *json_problems(images, annotations, labels)):
         raise DataError(f"{path}: {problem}")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from oneformer_data.hsv import recolor
 from oneformer_data.sample import Sample
 
 # Limits of the colour jitter of SSD (Liu et al. 2016, section 2.2): an addend, two factors, and a turn of the hue.
@@ -19,9 +20,14 @@ FACTOR = (0.5, 1.5)
 HUE_DEGREES = 36
 BLUR = (0.1, 2.0)  # standard deviation in pixels
 
+_BLOCK = 16_384  # pixels whose real numbers stay in the cache from step to step
+
 
 def color(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
-    """Jitter brightness, contrast, saturation and hue, each with probability 0.5, as SSD does."""
+    """Jitter brightness, contrast, saturation and hue, each with probability 0.5, as SSD does.
+
+    The steps act on real numbers, which are rounded once in the end.
+    """
     if rng.random() >= probability:
         return sample
     brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS) * (rng.random() < 0.5)
@@ -29,14 +35,19 @@ def color(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sa
     contrast_first = rng.random() < 0.5
     saturation = _factor(rng)
     turn = rng.uniform(-HUE_DEGREES, HUE_DEGREES) * (rng.random() < 0.5)
-    levels = np.arange(256, dtype=np.float64)
-    brighter = np.clip(levels + brightness, 0, 255)
-    contrasting = np.clip(levels * contrast, 0, 255)
-    picture = Image.fromarray(np.ascontiguousarray(sample.image))
-    picture = _mapped(picture, _levels(brighter * contrast) if contrast_first else _levels(brighter))
-    picture = _recolored(picture, saturation, turn)
-    picture = picture if contrast_first else _mapped(picture, _levels(contrasting))
-    return replace(sample, image=np.asarray(picture))
+    planes = np.ascontiguousarray(np.moveaxis(sample.image, -1, 0))  # (H, W, 3) -> (3, H, W)
+    pixels = planes.reshape(3, -1)
+    changed, block = np.empty_like(pixels), np.empty((3, _BLOCK), dtype=np.float32)
+    for start in range(0, pixels.shape[1], _BLOCK):
+        place = np.s_[:, start : start + _BLOCK]
+        bands = block[:, : pixels[place].shape[1]]
+        bands[:] = pixels[place]
+        _scale(bands, contrast if contrast_first else 1.0, brightness)
+        recolor(bands, saturation=saturation, turn=turn)
+        _scale(bands, 1.0 if contrast_first else contrast, 0.0)
+        np.rint(bands, out=bands)
+        changed[place] = bands
+    return replace(sample, image=np.moveaxis(changed.reshape(planes.shape), 0, -1))
 
 
 def blur(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
@@ -52,20 +63,9 @@ def _factor(rng: np.random.Generator) -> float:
     return factor if rng.random() < 0.5 else 1.0
 
 
-def _levels(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
-
-
-def _mapped(picture: Image.Image, *levels: NDArray[np.uint8]) -> Image.Image:
-    """Replace every level of each band by another; one table serves all three bands."""
-    tables = levels if len(levels) == 3 else levels * 3
-    return picture.point([int(level) for table in tables for level in table])
-
-
-def _recolored(picture: Image.Image, saturation: float, turn: float) -> Image.Image:
-    """Scale the saturation and turn the hue by degrees."""
-    if saturation == 1.0 and turn == 0.0:
-        return picture
-    levels = np.arange(256, dtype=np.float64)
-    hue = ((levels + turn * 256 / 360).round() % 256).astype(np.uint8)
-    return _mapped(picture.convert("HSV"), hue, _levels(levels * saturation), _levels(levels)).convert("RGB")
+def _scale(bands: NDArray[np.float32], factor: float, addend: float) -> None:
+    """Add, cut to 0..255, multiply, cut to 0..255, in place."""
+    for change, number, neutral in ((np.add, addend, 0.0), (np.multiply, factor, 1.0)):
+        if number != neutral:
+            change(bands, np.float32(number), out=bands)
+            np.clip(bands, 0, 255, out=bands)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,10 @@ from oneformer_data.pictures import picture_files, shared_pictures
 from oneformer_data.report import aligned
 from oneformer_data.sample import Sample
 from oneformer_data.selection import split_sources
-from oneformer_data.sources import Source, source_type
+from oneformer_data.shards.opening import open_index
+from oneformer_data.sources import SHARDS, Source, source_type
+from oneformer_spec.entry import note
+from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
 from oneformer_spec.schema import DatasetSection
 
@@ -88,7 +93,9 @@ def check(dataset: DatasetSection, tell: Callable[[str], object]) -> Findings:
                 problems.append(problem)
             found = len(problems) - before
             overlapping = None if found else _overlapping(source, labels)
-            checked.append(CheckedSet(split, source.annotations, len(files[source]), found, overlapping))
+            checked.append(CheckedSet(split, source.annotations, _images(source, files), found, overlapping))
+    if len(splits) > 1 and any(_is_shards(source) for sources in splits.values() for source in sources):
+        note("images in shards are not compared with those of other splits")
     shared = 0
     for problem in shared_pictures(splits, files):
         tell(problem)
@@ -104,8 +111,21 @@ def overlapping_segments(sample: Sample) -> int:
     return int((ids > 0).sum())
 
 
+def _images(source: Source, files: Mapping[Source, Sequence[Path]]) -> int:
+    """Return how many pictures a data set has; shards have theirs inside."""
+    with suppress(DataError):
+        return len(open_index(source)[0]) if _is_shards(source) else len(files[source])
+    return 0
+
+
+def _is_shards(source: Source) -> bool:
+    with suppress(DataError):
+        return source_type(source) == SHARDS
+    return False
+
+
 def _overlapping(source: Source, labels: Labels) -> int | None:
-    if source_type(source) in _WITHOUT_OVERLAP:
+    if (open_index(source)[0].type if _is_shards(source) else source_type(source)) in _WITHOUT_OVERLAP:
         return None
     samples = open_source(source, labels)
     return sum(overlapping_segments(samples[index]) for index in range(len(samples)))

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import typer
 
-from oneformer_data import check_app, convert_app, show_app, stats_app
+from oneformer_data import check_app, convert_app, shard_app, show_app, stats_app
 
-app = typer.Typer(help="Check, count, show and convert annotated images.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Check, count, show, convert and pack annotated images.", no_args_is_help=True, add_completion=False
+)
 app.command("check")(check_app.check)
 app.command("stats")(stats_app.stats)
 app.command("show")(show_app.show)
+app.command("shard")(shard_app.shard)
 app.add_typer(convert_app.app, name="convert")

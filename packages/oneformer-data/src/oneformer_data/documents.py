@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from oneformer_spec.errors import DataError
+from oneformer_spec.images import Content
 
 
 def read_json(path: str | Path) -> Any:
@@ -15,13 +16,24 @@ def read_json(path: str | Path) -> Any:
     Raises:
         DataError: The file is missing, unreadable or not JSON; the message has its line and column.
     """
-    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        data = Path(path).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist") from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
+    return parse_json(Content(str(path), data))
+
+
+def parse_json(content: Content) -> Any:
+    """Return what JSON in memory holds.
+
+    Raises:
+        DataError: It is not JSON; the message has its line and column.
+    """
+    path = content.name
+    try:
+        return json.loads(content.data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}") from None
     except json.JSONDecodeError as error:

@@ -8,9 +8,12 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oneformer_data.categories import labels_of
 from oneformer_data.sample import Sample
-from oneformer_data.samples import allowed_tasks
+from oneformer_data.samples import allowed_tasks, own_order, part_of
 from oneformer_data.sources import Source, source_type, sources
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
@@ -41,9 +44,20 @@ class Concatenation(Sequence[Sample]):
         return allowed_tasks(self._parts[bisect_right(self._ends, index)])
 
     def part_of(self, index: int) -> range:
-        """Return the indices of the data set of a sample."""
+        """Return the indices of the data set of a sample, or those that this names itself."""
         part = bisect_right(self._ends, index)
-        return range(self._ends[part] - len(self._parts[part]), self._ends[part])
+        start = self._ends[part] - len(self._parts[part])
+        own = part_of(self._parts[part], index - start)
+        return range(start + own.start, start + own.stop)
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return all indices in random order; what a data set gets of it follows the data set's own order, if any."""
+        order = rng.permutation(len(self))
+        for part, end in zip(self._parts, self._ends, strict=True):
+            own, start = own_order(part, rng), end - len(part)
+            if own is not None:
+                order[(start <= order) & (order < end)] = start + own
+        return order
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +14,18 @@ from oneformer_data.cutmix import cutmix
 from oneformer_data.loading import joined, open_parts, read_labels
 from oneformer_data.prompts import texts
 from oneformer_data.sample import Sample
-from oneformer_data.samples import ANNOTATIONS, allowed_tasks, part_of, tasks_at
+from oneformer_data.samples import ANNOTATIONS, allowed_tasks, part_of, shuffled, tasks_at
 from oneformer_data.targets import targets
 from oneformer_data.tokenizer import tokenize
 from oneformer_data.transforms import Color, Transform
 from oneformer_spec.errors import SpecError
 from oneformer_spec.frame import Size, normalise
 from oneformer_spec.labels import Labels
+from oneformer_spec.manifest import size_rule
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.tasks import TASKS, Task, task_tokens
+
+_LAST_RESORT = 1e-12  # of a task beside one that is trained
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,24 @@ class TrainingPipeline:
             part = part_of(self._samples, index)
             other = self._augmented(part[int(rng.integers(len(part)))], rng)
             sample = cutmix(sample, other, rng, fill=_color(self._format.mean))
-        found, written = targets(sample, task), self._format
+        written = self._format
+        found = targets(sample, task, written.padded)
         sentences = texts(task, [self._labels[index].name for index in found.labels], written.num_texts)
         unique = {sentence: position for position, sentence in enumerate(dict.fromkeys(sentences))}
         return Example(
             name=sample.name,
             task=task,
-            image=_padded(normalise(sample.image, written.mean, written.std), written.padded),
+            image=normalise(sample.image, written.mean, written.std, padded=written.padded),
             task_tokens=task_tokens(task, length=written.task_length)[0],
             labels=found.labels,
-            masks=_padded(found.masks, written.padded),
+            masks=found.masks,
             text_tokens=np.array([tokenize(sentence, written.text_length) for sentence in unique], dtype=np.int64),
             text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
         )
+
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the order of one pass over the samples."""
+        return shuffled(self._samples, rng)
 
     def _augmented(self, index: int, rng: np.random.Generator) -> Sample:
         sample = self._samples[index]
@@ -108,9 +115,9 @@ class TrainingPipeline:
         return sample
 
 
-def pass_order(seed: int, number: int, length: int) -> NDArray[np.int64]:
-    """Return the order of the samples in one pass of training over them, counted from 0."""
-    return np.random.default_rng([seed, 0, number]).permutation(length)
+def pass_order(seed: int, number: int, samples: Sized) -> NDArray[np.int64]:
+    """Return the order of samples, or of a pipeline's, in one pass of training over them, counted from 0."""
+    return shuffled(samples, np.random.default_rng([seed, 0, number]))
 
 
 def example_rng(seed: int, position: int) -> np.random.Generator:
@@ -125,9 +132,8 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         SpecError: A path is not set, or the number of classes disagrees with the label map.
         DataError: Annotations are wrong or files are missing.
     """
-    dataset, head = spec.dataset, spec.model.one_former
+    dataset = spec.dataset
     labels = read_labels(spec)
-    crop = _crop_size(dataset)
     parts = open_parts(dataset, "train", labels)
     _check_tasks(spec, parts)
     return TrainingPipeline(
@@ -135,15 +141,34 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         labels,
         augment=augmentations(dataset),
         task_probabilities={Task(name): value for name, value in dataset.task_prob_train.items()},
-        format=Format(
-            mean=tuple(dataset.pixel_mean),
-            std=tuple(dataset.pixel_std),
-            padded=crop if dataset.augmentation.fixed_padding else None,
-            num_texts=head.num_object_queries - spec.model.text_encoder.n_ctx,
-            text_length=dataset.max_seq_len,
-            task_length=dataset.task_seq_len,
-        ),
+        format=_format(spec, _crop_size(dataset) if dataset.augmentation.fixed_padding else None),
         cutmix_probability=dataset.cutmix_prob,
+    )
+
+
+def for_validation(spec: Spec, samples: Sequence[Sample], labels: Labels) -> TrainingPipeline:
+    """Return the examples that a validation loss is computed on: whole pictures at evaluation size, not augmented.
+
+    Tasks are drawn as in training; a task that is not trained is drawn only where a sample has targets for no other.
+    """
+    probabilities = spec.dataset.task_prob_train
+    return TrainingPipeline(
+        samples,
+        labels,
+        augment=[partial(transforms.fit, rule=size_rule(spec))],
+        task_probabilities={task: max(probabilities.get(task, 0.0), _LAST_RESORT) for task in TASKS},
+        format=_format(spec, padded=None),
+    )
+
+
+def _format(spec: Spec, padded: Size | None) -> Format:
+    return Format(
+        mean=tuple(spec.dataset.pixel_mean),
+        std=tuple(spec.dataset.pixel_std),
+        padded=padded,
+        num_texts=spec.model.one_former.num_object_queries - spec.model.text_encoder.n_ctx,
+        text_length=spec.dataset.max_seq_len,
+        task_length=spec.dataset.task_seq_len,
     )
 
 
@@ -202,12 +227,3 @@ def _color(mean: Sequence[float]) -> Color:
 def _crop_size(dataset: DatasetSection) -> Size:
     height, width = dataset.augmentation.train_crop_size
     return height, width
-
-
-def _padded(planes: NDArray[Any], size: Size | None) -> NDArray[Any]:
-    """Pad the last two axes right and bottom with zeros: the mean colour, or no mask."""
-    if size is None or planes.shape[-2:] == size:
-        return planes
-    canvas = np.zeros((*planes.shape[:-2], *size), dtype=planes.dtype)
-    canvas[..., : planes.shape[-2], : planes.shape[-1]] = planes
-    return canvas

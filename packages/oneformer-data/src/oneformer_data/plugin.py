@@ -11,7 +11,9 @@ def oneformer_commands() -> list[Command]:
     return [
         Command("evaluate", "oneformer_data.evaluate:run", "Score a model on labelled images: PQ, mask AP and mIoU."),
         Command("score", "oneformer_data.score_app:app", "Score saved predictions against ground truth.", kind="app"),
-        Command("dataset", "oneformer_data.dataset_app:app", "Check, count, show and convert images.", kind="app"),
+        Command(
+            "dataset", "oneformer_data.dataset_app:app", "Check, count, show, convert and pack images.", kind="app"
+        ),
     ]
 
 
@@ -33,6 +35,11 @@ def oneformer_datasets() -> list[Dataset]:
             "semantic_jsonl",
             "oneformer_data.semantic_jsonl:open_semantic",
             check="oneformer_data.semantic_jsonl:problems",
+        ),
+        Dataset(
+            "webdataset",
+            "oneformer_data.shards.reader:open_shards",
+            check="oneformer_data.shards.check:problems",
         ),
     ]
 

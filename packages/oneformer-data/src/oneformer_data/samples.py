@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from oneformer_data.sample import Sample
 from oneformer_spec.tasks import TASKS, Task
@@ -58,6 +61,18 @@ def tasks_at(samples: Sequence[Sample], index: int) -> tuple[Task, ...]:
 
 
 def part_of(samples: Sequence[Sample], index: int) -> range:
-    """Return the indices of the data set that a sample belongs to; they are all, but in joined data sets."""
+    """Return the indices among which a sample has company of its kind: all, but in joined data sets and in shards."""
     by_index: Callable[[int], range] | None = getattr(samples, "part_of", None)
     return by_index(index) if by_index is not None else range(len(samples))
+
+
+def shuffled(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return all indices in random order, in their own one where they have it."""
+    own = own_order(samples, rng)
+    return rng.permutation(len(samples)) if own is None else own
+
+
+def own_order(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64] | None:
+    """Return all indices in the random order of samples that are slow to reach in any order; None for all others."""
+    by_place: Callable[[np.random.Generator], NDArray[np.int64]] | None = getattr(samples, "shuffled", None)
+    return by_place(rng) if by_place is not None else None

@@ -25,7 +25,7 @@ from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.samples import Samples
 from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import read_image
+from oneformer_spec.images import Content, read_image
 from oneformer_spec.labels import Labels
 from oneformer_spec.progress import Progress
 from oneformer_spec.tasks import Task
@@ -120,15 +120,20 @@ def load(record: Record, *, source: str, folder: Folder, labels: Labels) -> Samp
     Raises:
         DataError: A file is damaged, the two differ in size, or the mask holds an unknown value.
     """
-    item = f"({source}:{record.line})"
-    path = folder.path(record.mask)
+    where = f"{source}:{record.line}"
+    return decode(record, folder.path(record.image), folder.path(record.mask), where=where, labels=labels)
+
+
+def decode(record: Record, picture: Path | Content, mask: Path | Content, *, where: str, labels: Labels) -> Sample:
+    """Decode the two files of a record, wherever they are; `where` names it in errors. See `load`."""
+    item = f"({where})"
     try:
-        image, classes = read_image(folder.path(record.image)), read_classes(path)
+        image, classes = read_image(picture), read_classes(mask)
     except DataError as error:
         raise DataError(f"{error} {item}") from error
     problem = size_problem(classes.shape, image.shape[:2])
     for line in (*([problem] if problem else []), *value_problems(classes, labels)):
-        raise DataError(f"{path}: {line} {item}")
+        raise DataError(f"{mask}: {line} {item}")
     present = [value for value in sorted(value_counts(classes)) if value]
     segments = tuple(
         SegmentInfo(value, index, labels[index].isthing, is_crowd=False)
@@ -187,9 +192,14 @@ def _record(text: str, number: int, path: str) -> Record | str:
     except (ValueError, RecursionError) as error:
         column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         return f"{path}:{number}:{column}: not JSON: {error.msg if isinstance(error, json.JSONDecodeError) else error}"
+    return record_in(row, number, f"{path}:{number}")
+
+
+def record_in(row: object, number: int, where: str) -> Record | str:
+    """Return the record of a line's JSON value, or what is wrong with it; `where` names it."""
     if not isinstance(row, dict):
-        return f"{path}:{number}: expected an object with img and segm, found {type(row).__name__}"
+        return f"{where}: expected an object with img and segm, found {type(row).__name__}"
     for field in ("img", "segm"):
         if not is_name(row.get(field)):
-            return f"{path}:{number}: {field} must be a file name, found {row.get(field)!r}"
+            return f"{where}: {field} must be a file name, found {row.get(field)!r}"
     return Record(number, row["img"], row["segm"])

@@ -35,7 +35,7 @@ def draw_examples(spec: Spec, folder: Path, count: int) -> list[Path]:
     paths = []
     for position in range(count):
         number, offset = divmod(position, len(pipeline))
-        index = int(pass_order(seed, number, len(pipeline))[offset])
+        index = int(pass_order(seed, number, pipeline)[offset])
         example = pipeline.example(index, example_rng(seed, position))
         picture = example.image.transpose(1, 2, 0) * std + mean
         content = io.BytesIO()

@@ -8,6 +8,10 @@ from pathlib import Path
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.schema import DatasetSection, Split
 
+SHARDS = "webdataset"
+INDEX_NAME = "shards.json"
+"""What the index of a set of tar shards is called."""
+
 FIELDS = ("images", "annotations", "panoptic")
 _TYPES = {".json": "coco_instance", ".jsonl": "semantic_jsonl"}  # of files without a folder of PNGs
 
@@ -84,7 +88,7 @@ def _column(value: str | tuple[str, ...] | None) -> tuple[str | None, ...]:
 def _names(split: Split, section: str, annotations: list[str]) -> list[str]:
     """Return a name per data set: those of the spec, else the annotation files' own, numbered where that is not one."""
     if split.names is None:
-        stems = [Path(path).stem for path in annotations]
+        stems = [_stem(Path(path)) for path in annotations]
         return stems if len(set(stems)) == len(stems) else [f"{number}_{stem}" for number, stem in enumerate(stems)]
     names = [name or "" for name in _column(split.names)]
     if len(names) != len(annotations):
@@ -92,6 +96,11 @@ def _names(split: Split, section: str, annotations: list[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise SpecError(f"{section}.names: two data sets have one name: {', '.join(names)}")
     return names
+
+
+def _stem(path: Path) -> str:
+    """Return a name for the data of an annotation file; every index of shards has the same, so its folder's counts."""
+    return path.parent.name if path.name == INDEX_NAME and path.parent.name else path.stem
 
 
 def source_type(source: Source) -> str:
@@ -103,6 +112,9 @@ def source_type(source: Source) -> str:
     """
     if source.type is not None:
         return source.type
+    path = Path(source.annotations)
+    if path.name == INDEX_NAME or path.suffix == ".tar":  # a URL, or a pattern of several files, does not exist
+        return SHARDS
     if not Path(source.annotations).exists():
         raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
     if source.panoptic:
@@ -111,6 +123,6 @@ def source_type(source: Source) -> str:
     if suffix in _TYPES:
         return _TYPES[suffix]
     raise SpecError(
-        f"{source.section}.type: cannot be told from {source.annotations}: .jsonl is semantic_jsonl, .json is "
-        f"coco_panoptic with {source.section}.panoptic and coco_instance without"
+        f"{source.section}.type: cannot be told from {source.annotations}: .jsonl is semantic_jsonl, .tar and "
+        f"{INDEX_NAME} are {SHARDS}, .json is coco_panoptic with {source.section}.panoptic and coco_instance without"
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from oneformer_data.counts import value_counts
 from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_spec.frame import Size
 from oneformer_spec.tasks import Task
 
 
@@ -45,8 +46,11 @@ class Targets:
     masks: NDArray[np.bool_]
 
 
-def targets(sample: Sample, task: Task) -> Targets:
-    """Return the targets of a task; segments without a pixel left are dropped, void pixels belong to no mask."""
+def targets(sample: Sample, task: Task, padded: Size | None = None) -> Targets:
+    """Return the targets of a task; segments without a pixel left are dropped, void pixels belong to no mask.
+
+    Masks are padded right and bottom to a size that is given.
+    """
     rule = RULES[task]
     layers = {number: layer for layer, ids in enumerate(sample.id_maps) for number in value_counts(ids)}
     members: dict[tuple[int, int], list[SegmentInfo]] = {}
@@ -54,8 +58,10 @@ def targets(sample: Sample, task: Task) -> Targets:
         if segment.id in layers and rule.takes(segment):
             key = (segment.class_index, 0 if rule.merges(segment) else segment.id)
             members.setdefault(key, []).append(segment)
-    masks = np.zeros((len(members), *sample.size), dtype=np.bool_)
-    for mask, group in zip(masks, members.values(), strict=True):
-        for segment in group:
+    masks = np.zeros((len(members), *(padded or sample.size)), dtype=np.bool_)
+    height, width = sample.size
+    for mask, (first, *rest) in zip(masks[:, :height, :width], members.values(), strict=True):
+        np.equal(sample.id_maps[layers[first.id]], first.id, out=mask)
+        for segment in rest:
             mask |= sample.id_maps[layers[segment.id]] == segment.id
     return Targets(np.array([index for index, _ in members], dtype=np.int64), masks)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oneformer_data.counts import value_counts
+from oneformer_data.resample import scaled
 from oneformer_data.sample import Sample, SegmentInfo
-from oneformer_spec.frame import ShortestEdge, Size
+from oneformer_spec.frame import ShortestEdge, Size, SizeRule
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 
@@ -52,6 +53,12 @@ def shortest_edge(
     return _scale_and_crop(sample, rng, size=size, crop=crop, largest_share=LARGEST_SHARE)
 
 
+def fit(sample: Sample, rng: np.random.Generator, *, rule: SizeRule) -> Sample:
+    """Scale all of a sample as pictures are scaled for use; nothing is random."""
+    size = rule.scaled(sample.size)
+    return _scale_and_crop(sample, rng, size=size, crop=size)
+
+
 def flip(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
     """Mirror left to right."""
     if rng.random() >= probability:
@@ -64,7 +71,7 @@ def rotate(sample: Sample, rng: np.random.Generator, *, probability: float, fill
     if rng.random() >= probability:
         return sample
     angle = rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES)
-    image = Image.fromarray(sample.image).rotate(angle, Image.Resampling.BILINEAR, fillcolor=fill)
+    image = Image.fromarray(np.ascontiguousarray(sample.image)).rotate(angle, Image.Resampling.BILINEAR, fillcolor=fill)
     layers = [Image.fromarray(ids).rotate(angle, Image.Resampling.NEAREST, fillcolor=0) for ids in sample.id_maps]
     return replace(sample, image=np.asarray(image), id_maps=np.stack([np.asarray(layer) for layer in layers]))
 
@@ -102,8 +109,7 @@ def _scale_and_crop(
         if largest_share >= 1 or _largest_share(sample.segments, id_maps) <= largest_share:
             break
     box = (left * across, top * down, min((left + width) * across, full_width), min((top + height) * down, full_height))
-    image = Image.fromarray(sample.image).resize((width, height), Image.Resampling.BILINEAR, box=box)
-    return replace(sample, image=np.asarray(image), id_maps=id_maps)
+    return replace(sample, image=scaled(sample.image, (height, width), box), id_maps=id_maps)
 
 
 def _largest_share(segments: Sequence[SegmentInfo], id_maps: NDArray[np.int32]) -> float:

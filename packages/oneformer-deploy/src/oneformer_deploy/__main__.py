@@ -12,6 +12,8 @@ from oneformer_spec.errors import UsageError
 
 TASKS = {
     "inference": "segment a folder of images",
+    "gen_trt_engine": "build a TensorRT engine of an ONNX file",
+    "quantize": "make a model smaller: 8-bit weights, INT8 layers",
     "evaluate": "score a model on labelled images (needs oneformer-deploy[evaluate])",
 }
 
@@ -64,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         task.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that win over the files")
     info = commands.add_parser("info", parents=[common], help="print what a model file says about itself")
-    info.add_argument("file", metavar="MODEL.onnx", type=Path)
+    info.add_argument("file", metavar="MODEL", type=Path, help="an .onnx or .etlt file")
     info.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 

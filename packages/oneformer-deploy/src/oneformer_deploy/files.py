@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from oneformer_deploy.draw import overlay
 from oneformer_deploy.rle import encode
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.draw import overlay
 from oneformer_spec.labels import Labels
 from oneformer_spec.results import Segment, Segmentation
 from oneformer_spec.tasks import Task

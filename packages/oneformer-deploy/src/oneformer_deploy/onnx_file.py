@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from oneformer_spec.encryption import is_encrypted, opened
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import METADATA_KEY, Manifest
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 
-# Field numbers of onnx.proto: ModelProto, OperatorSetIdProto, StringStringEntryProto.
+# Field numbers of onnx.proto: ModelProto, OperatorSetIdProto, StringStringEntryProto, GraphProto, TensorProto.
 IR_VERSION, PRODUCER, PRODUCER_VERSION, GRAPH, OPSETS, METADATA = 1, 2, 3, 7, 8, 14
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
 ENTRY_KEY, ENTRY_VALUE = 1, 2
+INITIALIZER, RAW_DATA, DATA_LOCATION, EXTERNAL = 5, 9, 14, 1
 
 MAX_FIELD = 64 * 2**20  # bytes: nothing outside the graph is this large
 
@@ -48,12 +50,16 @@ class OnnxFile:
         return Manifest.from_json(self.metadata[METADATA_KEY], self.path)
 
 
-def read_onnx_file(path: Path | str) -> OnnxFile:
-    """Read the facts of a file. CheckpointError when it is missing, truncated, or not ONNX."""
+def read_onnx_file(path: Path | str, key: str | None = None) -> OnnxFile:
+    """Read the facts of a file, encrypted or not. CheckpointError when it is missing, truncated, or not ONNX.
+
+    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            facts = OnnxFile(path, os.fstat(file.fileno()).st_size)
+        with opened(path, key) as file:
+            facts = OnnxFile(path, file.seek(0, os.SEEK_END))
+            file.seek(0)
             _read(facts, file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: does not exist") from None
@@ -64,6 +70,34 @@ def read_onnx_file(path: Path | str) -> OnnxFile:
     except ValueError as error:
         raise CheckpointError(f"{path}: not an ONNX file: {error}") from None
     return facts
+
+
+def graph_source(path: Path, key: str | None = None) -> str | bytes:
+    """What a runtime reads: the file's path, or what is in an encrypted one, which never touches the disk.
+
+    CheckpointError where an encrypted file names other files, which would have to be plain.
+    """
+    if not is_encrypted(path):
+        return str(path)
+    with opened(path, key) as file:
+        if _has_external_data(file):
+            raise CheckpointError(f"{path}: is encrypted, but keeps weights in other files; export it again")
+        file.seek(0)
+        return file.read()
+
+
+def _has_external_data(file: BinaryIO) -> bool:
+    """Tell whether weights of a model lie in other files."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return any(
+        fact == (DATA_LOCATION, EXTERNAL)
+        for number, size in _fields(file, end, skip=GRAPH)
+        if number == GRAPH
+        for part, part_size in _fields(file, file.tell() + _number(size), skip=INITIALIZER)
+        if part == INITIALIZER
+        for fact in _fields(file, file.tell() + _number(part_size), skip=RAW_DATA)
+    )
 
 
 class _TruncatedError(Exception):
@@ -97,7 +131,7 @@ def _read(facts: OnnxFile, file: BinaryIO) -> None:
 
 
 def _fields(file: BinaryIO, end: int, skip: int = 0) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field up to byte ``end``; the value of field ``skip`` is left out.
+    """Number and value of each field up to byte ``end``; of field ``skip`` the size, the file standing at its value.
 
     EOFError where the bytes end inside a field, ValueError where they are no protobuf.
     """
@@ -113,8 +147,9 @@ def _fields(file: BinaryIO, end: int, skip: int = 0) -> Iterator[tuple[int, int 
         if file.tell() + size > end:
             raise EOFError(f"{end} bytes of at least {file.tell() + size}")
         if number == skip:
-            file.seek(size, os.SEEK_CUR)
-            yield number, b""
+            after = file.tell() + size
+            yield number, size
+            file.seek(after)
         elif size > MAX_FIELD:
             raise ValueError(f"its field {number} holds {size} bytes")
         else:

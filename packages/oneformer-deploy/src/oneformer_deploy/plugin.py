@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Command, Runtime, hookimpl
+from oneformer_spec.hooks import Command, Quantizer, Runtime, hookimpl
 
 
 @hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verbs."""
-    return [Command("inference", "oneformer_deploy.commands:run", "Segment a folder of images.")]
+    return [
+        Command("inference", "oneformer_deploy.commands:run", "Segment a folder of images."),
+        Command("gen_trt_engine", "oneformer_deploy.engine_build:run", "Build a TensorRT engine of an ONNX file."),
+        Command("quantize", "oneformer_deploy.quantize:run", "Make a model smaller: 8-bit weights, INT8 layers."),
+    ]
+
+
+@hookimpl
+def oneformer_quantizers() -> list[Quantizer]:
+    """Declare the library that quantizes ONNX files."""
+    return [Quantizer("onnxruntime", "oneformer_deploy.onnx_quantize:run")]
 
 
 @hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtimes of exported models."""
-    return [Runtime("onnxruntime", "oneformer_deploy.onnx:open", (".onnx",))]
+    suffixes = (".onnx", ".etlt")
+    return [
+        Runtime("onnxruntime", "oneformer_deploy.onnx:open", suffixes),
+        Runtime("onnxruntime-tensorrt", "oneformer_deploy.onnx:open_tensorrt", (), suffixes),
+        Runtime("openvino", "oneformer_deploy.openvino:open", (), suffixes, ("fp32", "bf16")),
+        Runtime("tensorrt", "oneformer_deploy.tensorrt:open", (".engine",)),
+    ]

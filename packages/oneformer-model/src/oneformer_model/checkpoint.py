@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
+from oneformer_model import int8_weights
 from oneformer_model.build import build
 from oneformer_model.oneformer import OneFormer
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import encrypted, opened
 from oneformer_spec.errors import CheckpointError, SpecError
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.schema import ModelSection
@@ -26,28 +29,38 @@ _TEXT_BRANCH, _TEXT_ENCODER = "text_branch.", "text_branch.encoder."
 
 
 def save(
-    path: str | Path, *, state_dict: Mapping[str, Tensor], manifest: Manifest, extra: Mapping[str, Any] | None = None
+    path: str | Path,
+    *,
+    state_dict: Mapping[str, Tensor],
+    manifest: Manifest,
+    extra: Mapping[str, Any] | None = None,
+    key: str | None = None,
 ) -> None:
-    """Write a checkpoint atomically; the entries of `extra` stand beside the weights.
+    """Write a checkpoint atomically, encrypted where there is a key; entries of `extra` stand beside the weights.
 
     Raises:
         TypeError: `extra` holds something that `read` would refuse.
+        OSError: It cannot be written, for instance to a full disk; what was there stays.
     """
     content = {STATE: dict(state_dict), MANIFEST: manifest.to_dict(), **(extra or {})}
     _check_plain(content, "checkpoint")
-    write_atomically(path, lambda file: torch.save(content, file))
+    write_atomically(path, encrypted(lambda file: _write(content, file), key))
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """Return what `save` wrote, tensors on the CPU; nothing in the file is executed.
+def read(path: str | Path, key: str | None = None) -> dict[str, Any]:
+    """Return what `save` wrote, tensors on the CPU, weights in 8 bits as float32; nothing in the file is executed.
+
+    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
 
     Raises:
+        EncryptionKeyError: The file is encrypted, and the key is missing or another.
         CheckpointError: The file is missing, damaged, holds code, or is no checkpoint of ours.
     """
     try:
-        with warnings.catch_warnings():
+        with opened(path, key) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            _check_sums(file)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: does not exist") from None
     except IsADirectoryError:
@@ -56,12 +69,12 @@ def read(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: is no checkpoint, or holds more than tensors and plain data: it is not read"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path}: is damaged, or no checkpoint: {reason}") from None
     if not isinstance(content, dict) or not isinstance(content.get(STATE), dict) or MANIFEST not in content:
         raise CheckpointError(f"{path}: is no oneformer checkpoint: it lacks {STATE!r} or {MANIFEST!r}")
-    return content
+    return content | {STATE: int8_weights.restored(content[STATE], path)}
 
 
 def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:
@@ -127,6 +140,31 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str | Path
     if problems:
         raise CheckpointError(f"{source}: its tensors do not fit the model; {'; '.join(problems)}")
     model.load_state_dict(state)
+
+
+def _write(content: Mapping[str, Any], file: BinaryIO) -> None:
+    """Write torch's zip format; a disk that refuses raises what it said, not torch's word for it."""
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """Compare every record with its checksum, which torch writes and does not look at.
+
+    Raises:
+        ValueError: One does not match.
+    """
+    if zipfile.is_zipfile(file):
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} does not match")
+    file.seek(0)
 
 
 def _check_plain(value: object, place: str) -> None:

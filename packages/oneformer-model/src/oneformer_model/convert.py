@@ -16,6 +16,7 @@ from oneformer_model import checkpoint, weights
 from oneformer_model.adapters import huggingface_folder
 from oneformer_model.adapters.original import SHI_LABS
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import KEY_VARIABLE, check_installed, is_encrypted, key_of_environment
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.labels import Labels
 
@@ -48,6 +49,7 @@ def convert(
     label_map: Path | None = None,
     inference: bool = False,
     force: bool = False,
+    encrypt: bool = False,
 ) -> Report:
     """Write the weights of `source` in another form.
 
@@ -58,15 +60,17 @@ def convert(
         label_map: Names the classes, instead of the source's own names.
         inference: Leave the text branch out, which training alone needs.
         force: Replace what is there.
+        encrypt: Encrypt the checkpoint, with ONEFORMER_ENCRYPTION_KEY; an encrypted source is read with the same key.
 
     Raises:
-        UsageError: The target is there, or cannot be what is asked for.
+        UsageError: The target is there, or cannot be what is asked for; or there is no key to encrypt with.
         CheckpointError: The source cannot be read or does not fit its own sizes.
         DataError: The label map cannot be read.
         OneFormerError: The target cannot be written, or that form has no such network.
     """
     chosen = to or _format(target)
     _check_target(target, chosen, force=force)
+    key = _key(chosen) if encrypt else None
     labels = Labels.read(label_map) if label_map is not None else None
     found = weights.read(source, labels)
     section = checkpoint.model_section(found.manifest)
@@ -78,10 +82,13 @@ def convert(
     has_texts = not inference and checkpoint.has_texts(found.state)
     state = found.model(training=has_texts).state_dict()
     try:
-        _write(target, replace(found, state=state), chosen)
+        _write(target, replace(found, state=state), chosen, key)
     except OSError as error:
         raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from None
-    return Report(found.kind, chosen, len(state), len(found.manifest.labels), has_texts, found.notes)
+    notes = found.notes
+    if is_encrypted(source) and not encrypt:
+        notes += (f"{target}: is not encrypted, as {source} is; --encrypt would do that",)
+    return Report(found.kind, chosen, len(state), len(found.manifest.labels), has_texts, notes)
 
 
 def _format(target: Path) -> Format:
@@ -96,6 +103,17 @@ def _format(target: Path) -> Format:
     return suffixes[target.suffix]
 
 
+def _key(chosen: Format) -> str:
+    """Return the key that a checkpoint is to be encrypted with."""
+    key = key_of_environment()
+    if chosen is not Format.ONEFORMER:
+        raise UsageError(f"--encrypt: {chosen} weights cannot be encrypted, a checkpoint (.pth) can")
+    if key is None:
+        raise UsageError(f"--encrypt: set the key in {KEY_VARIABLE}")
+    check_installed()
+    return key
+
+
 def _check_target(target: Path, chosen: Format, *, force: bool) -> None:
     is_folder = chosen is Format.HUGGING_FACE
     if target.exists() and target.is_dir() != is_folder:
@@ -106,13 +124,13 @@ def _check_target(target: Path, chosen: Format, *, force: bool) -> None:
         raise UsageError(f"{target}: exists; replace it with --force, or name another target")
 
 
-def _write(target: Path, found: weights.Weights, chosen: Format) -> None:
+def _write(target: Path, found: weights.Weights, chosen: Format, key: str | None) -> None:
     if chosen is Format.HUGGING_FACE:
         section = checkpoint.model_section(found.manifest)
         texts = checkpoint.has_texts(found.state)
         huggingface_folder.write(target, found.state, section, found.manifest, texts=texts)
     elif chosen is Format.ONEFORMER:
-        checkpoint.save(target, state_dict=found.state, manifest=found.manifest)
+        checkpoint.save(target, state_dict=found.state, manifest=found.manifest, key=key)
     else:
         write_atomically(target, _shi_labs(found.state, as_arrays=target.suffix == ".pkl"))
 

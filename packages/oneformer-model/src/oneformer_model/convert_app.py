@@ -33,6 +33,9 @@ def convert(
     inference: Annotated[
         bool, typer.Option("--inference", help="Leave out the text branch, which training alone needs.")
     ] = False,
+    encrypt: Annotated[
+        bool, typer.Option("--encrypt", help="Encrypt the checkpoint with the key in ONEFORMER_ENCRYPTION_KEY.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
 ) -> None:
     """Write weights in another form: ours, Hugging Face's or SHI-Labs'."""
@@ -43,7 +46,9 @@ def convert(
     if to is not None and to not in list(convert.Format):
         raise UsageError(f"--to {to}: is not one of {', '.join(convert.Format)}")
     chosen = convert.Format(to) if to is not None else None
-    report = convert.convert(source, target, to=chosen, label_map=label_map, inference=inference, force=force)
+    report = convert.convert(
+        source, target, to=chosen, label_map=label_map, inference=inference, force=force, encrypt=encrypt
+    )
     for line in report.notes:
         note(line)
     texts = "with its text branch" if report.has_texts else "without a text branch"

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oneformer_model.constants import are_sizes_open, numbers
 from oneformer_model.weighted_bags import Shapes, repeated, sample_bags
 
 Points = tuple[Tensor, Tensor]
@@ -23,20 +24,67 @@ Sampler = Callable[[Tensor, Shapes, Points, Tensor], Tensor]
 
 
 def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
-    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs."""
+    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs.
+
+    Queries are the last axis of all that is large: products and sums over the few points run along it.
+    """
     _, _, heads, dim = value.shape
-    levels = value.split([height * width for height, width in shapes], dim=1)
+    levels = split_levels(value, shapes)
     x, y, weights = (
-        part.unflatten(-1, (heads, len(shapes), -1)).transpose(1, 2).flatten(0, 1) for part in (*points, weights)
-    )  # (B * M, Q, L, P) each
+        part.unflatten(-1, (heads, len(shapes), -1)).permute(0, 2, 3, 4, 1).flatten(0, 1) for part in (*points, weights)
+    )  # (B * M, L, P, Q) each
     sums = []
     for index, (height, width) in enumerate(shapes):
-        grid = torch.stack(((x[:, :, index] * 2 + 1) / width - 1, (y[:, :, index] * 2 + 1) / height - 1), dim=-1)
+        grid = torch.stack(((x[:, index] * 2 + 1) / width - 1, (y[:, index] * 2 + 1) / height - 1), dim=-1)
         image = levels[index].permute(0, 2, 3, 1).reshape(-1, dim, height, width)  # (B * M, D, h, w)
-        sampled = F.grid_sample(image.to(grid.dtype), grid, align_corners=False)  # (B * M, D, Q, P)
-        sums.append((sampled * weights[:, None, :, index]).sum(dim=-1))
+        sampled = F.grid_sample(image.to(grid.dtype), grid, align_corners=False)  # (B * M, D, P, Q)
+        sums.append((sampled * weights[:, None, index]).sum(dim=2))
     total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(dim=0)  # (B * M, D, Q)
     return total.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
+
+
+def sample_rows(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
+    """Gather the four neighbours of each point: the form for graphs of operator sets without GridSample."""
+    batch, _, heads, dim = value.shape
+    levels = split_levels(value, shapes)
+    x, y, weights = (part.unflatten(-1, (heads, len(shapes), -1)) for part in (*points, weights))  # (B, Q, M, L, P)
+    lanes = torch.arange(batch * heads, device=value.device).reshape(batch, 1, heads, 1)
+    total: Tensor | None = None
+    for index, (height, width) in enumerate(shapes):
+        table = F.pad(levels[index].unflatten(1, (height, width)).permute(0, 3, 1, 2, 4), (0, 0, 1, 1, 1, 1))
+        rows = table.reshape(-1, dim)  # (B * M * (h + 2) * (w + 2), D): a border of zeros lies around each map
+        column, right = _cell(x[..., index, :], width)
+        row, below = _cell(y[..., index, :], height)
+        first = (lanes * (height + 2) + row) * (width + 2) + column  # (B, Q, M, P)
+        for offset, share in (
+            (0, (1 - right) * (1 - below)),
+            (1, right * (1 - below)),
+            (width + 2, (1 - right) * below),
+            (width + 3, right * below),
+        ):
+            part = (share * weights[..., index, :])[..., None, :] @ rows[first + offset]  # (B, Q, M, 1, D)
+            total = part if total is None else total + part
+    assert total is not None
+    return total.flatten(2).to(value.dtype)
+
+
+def _cell(position: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return the cell before each position on an axis with a border of one cell, int64, and the way from there.
+
+    What lies beyond the border moves onto it, where all is zero.
+    """
+    inside = (position + 1).clamp(min=0).minimum(numbers((length + 1,), position.dtype, position.device))
+    cell = inside.floor().minimum(numbers((length,), position.dtype, position.device))
+    return cell.long(), inside - cell
+
+
+def split_levels(tokens: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
+    """Cut the tokens (B, S, …) of all levels into those of each."""
+    sizes = [height * width for height, width in shapes]
+    if not are_sizes_open():
+        return tokens.split(sizes, dim=1)
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]  # older operator sets split at numbers alone
+    return tuple(tokens[:, end - size : end] for size, end in zip(sizes, ends, strict=True))
 
 
 def reference_points(shapes: Shapes, heads: int, points: int, device: torch.device) -> Points:

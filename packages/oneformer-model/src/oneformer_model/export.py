@@ -10,11 +10,12 @@ import torch
 from oneformer_model import weights
 from oneformer_model.weights import Weights
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import check_installed, encrypted
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnxslim", "onnx_ir")
 FILE_NAME = "model.onnx"
 
 
@@ -38,26 +39,32 @@ def run(spec: Spec, *, force: bool = False) -> None:
     target = Path(options.onnx_file) if options.onnx_file else results_folder(spec, "export") / FILE_NAME
     if target.exists() and not force:
         raise UsageError(f"{target}: exists; replace it with --force, or name another export.onnx_file")
-    found = weights.read(options.checkpoint)
+    if spec.encryption_key:
+        check_installed()
+    found = weights.read(options.checkpoint, key=spec.encryption_key)
     device = _device(options)
     with RunFolder.open(spec, "export"):
-        _export(found, options, device, target)
+        _export(found, options, device, target, spec.encryption_key)
 
 
-def _export(found: Weights, options: ExportSection, device: torch.device, target: Path) -> None:
+def _export(found: Weights, options: ExportSection, device: torch.device, target: Path, key: str | None) -> None:
     from oneformer_model.onnx_graph import Shape, write_graph  # needs onnx
 
     batch = None if options.batch_size == -1 else options.batch_size
-    shape = Shape(batch, options.input_height, options.input_width)
+    shape = Shape(batch, options.input_height, options.input_width, options.dynamic_size)
     try:
         graph = write_graph(
             found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose
         )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
-    write_atomically(target, graph.SerializeToString())
-    size = f"{'any' if batch is None else batch} x 3 x {shape.height} x {shape.width}"
-    print(f"exported: {target} (opset {options.opset_version}, input {size}, the checkpoint's logits)")
+    try:
+        write_atomically(target, encrypted(graph.model.SerializeToString(), key))
+    except OSError as error:
+        raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from error
+    nodes = f"{graph.num_nodes} nodes, {graph.num_nodes_before} before slimming"
+    facts = [f"opset {options.opset_version}", f"input {shape}", nodes, "the checkpoint's logits"]
+    print(f"exported: {target} ({', '.join([*facts, *(['encrypted'] if key else [])])})")
 
 
 def _device(options: ExportSection) -> torch.device:

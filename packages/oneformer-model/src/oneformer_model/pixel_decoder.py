@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.constants import plain_sizes
-from oneformer_model.deformable import DeformableAttention, Points, reference_points
+from oneformer_model.deformable import DeformableAttention, Points, reference_points, split_levels
 from oneformer_model.dropout import Dropout
 from oneformer_model.norms import NORMS, ConvNorm
 from oneformer_model.pixel_features import PixelFeatures, decoded_levels
@@ -135,5 +135,5 @@ class DeformablePixelDecoder(nn.Module):
                 x = checkpoint(layer, x, position, shapes, reference, use_reentrant=False)
             else:
                 x = layer(x, position, shapes, reference)
-        tokens = x.split([height * width for height, width in shapes], dim=1)
+        tokens = split_levels(x, shapes)
         return [part.unflatten(1, shape).permute(0, 3, 1, 2) for part, shape in zip(tokens, shapes, strict=True)]

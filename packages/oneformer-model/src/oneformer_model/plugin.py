@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Command, Flag, Runtime, hookimpl
+from oneformer_spec.hooks import Command, Flag, Quantizer, Runtime, hookimpl
 
 
 @hookimpl
@@ -18,6 +18,12 @@ def oneformer_commands() -> list[Command]:
 
 
 @hookimpl
+def oneformer_quantizers() -> list[Quantizer]:
+    """Declare the library that quantizes checkpoints."""
+    return [Quantizer("torchao", "oneformer_model.quantize:run")]
+
+
+@hookimpl
 def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtime of checkpoints."""
-    return [Runtime("torch", "oneformer_model.runtime:open", (".pth",))]
+    return [Runtime("torch", "oneformer_model.runtime:open", (".pth",), precisions=("fp32", "bf16"))]

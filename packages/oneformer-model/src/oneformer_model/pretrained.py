@@ -23,18 +23,19 @@ _BIAS_TABLE = ".relative_position_bias"
 _OUTPUT_NORM = re.compile(r"norms\.res\d\.(weight|bias)")  # no classifier has them
 
 
-def start_from(model: OneFormer, path: str | Path, *, reinit_heads: bool) -> list[str]:
+def start_from(model: OneFormer, path: str | Path, *, reinit_heads: bool, key: str | None = None) -> list[str]:
     """Copy a whole model's weights into a model that is to be trained, all or none; return what is worth a note.
 
     Args:
         model: Built for training.
         path: Anything that `oneformer_model.load` reads.
         reinit_heads: Let the class head keep its fresh weights where it has another number of classes.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
         CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
     """
-    found = weights.read(path)
+    found = weights.read(path, key=key)
     state = checkpoint.fitting_texts(model, found.state)
     own = model.state_dict()
     heads = [name for name in own if name.startswith(_HEAD) and name in state and state[name].shape != own[name].shape]
@@ -53,7 +54,7 @@ def start_from(model: OneFormer, path: str | Path, *, reinit_heads: bool) -> lis
     return notes
 
 
-def load_backbone(backbone: nn.Module, path: str | Path | None) -> list[str]:
+def load_backbone(backbone: nn.Module, path: str | Path | None, key: str | None = None) -> list[str]:
     """Copy weights into a backbone, all or none; return what is worth a note.
 
     A backbone that initialises itself does so, with or without a file. For others the file is that of a classifier
@@ -68,7 +69,7 @@ def load_backbone(backbone: nn.Module, path: str | Path | None) -> list[str]:
     if path is None:
         return []
     own = backbone.state_dict()
-    state = _backbone_state(Path(path), own)
+    state = _backbone_state(Path(path), own, key)
     notes = []
     if isinstance(backbone, SwinTransformer):
         fresh = [name for name in own if _OUTPUT_NORM.fullmatch(name) and name not in state]
@@ -83,10 +84,10 @@ def load_backbone(backbone: nn.Module, path: str | Path | None) -> list[str]:
     return notes
 
 
-def _backbone_state(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _backbone_state(path: Path, own: Mapping[str, Tensor], key: str | None) -> dict[str, Tensor]:
     if path.is_dir():
         return _inner(weights.read(path).state)
-    tensors = files.tensors(path)
+    tensors = files.tensors(path, key)
     if tensors.keys() & own.keys():
         return tensors
     if any(name.startswith(_BACKBONE) for name in tensors) and "query_decoder.query_embedding.weight" in tensors:

@@ -15,13 +15,21 @@ from oneformer_spec.errors import CheckpointError
 from oneformer_spec.segmenter import Run, Segmenter
 
 
-def open(path: str | Path, device: str = "auto", num_threads: int | None = None) -> Segmenter:
+def open(
+    path: str | Path,
+    device: str = "auto",
+    num_threads: int | None = None,
+    key: str | None = None,
+    precision: str = "fp32",
+) -> Segmenter:
     """Return the model of a checkpoint, ready to segment pictures.
 
     Args:
         path: The checkpoint, ours or another's that `oneformer_model.load` reads.
         device: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one.
         num_threads: CPU threads of this process; None leaves torch's own choice.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
+        precision: "fp32", or "bf16" for what autocast computes in it.
 
     Raises:
         CheckpointError: The file cannot be read, or there is no such device.
@@ -29,8 +37,8 @@ def open(path: str | Path, device: str = "auto", num_threads: int | None = None)
     target = _device(path, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    found = weights.read(path)
-    return Segmenter(_runner(found.model().to(target), target), found.manifest)
+    found = weights.read(path, key=key)
+    return Segmenter(_runner(found.model().to(target), target, precision), found.manifest)
 
 
 def _device(path: str | Path, name: str) -> torch.device:
@@ -45,9 +53,11 @@ def _device(path: str | Path, name: str) -> torch.device:
     return device
 
 
-def _runner(model: OneFormer, device: torch.device) -> Run:
+def _runner(model: OneFormer, device: torch.device, precision: str) -> Run:
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
     def run(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        with torch.inference_mode():
+        with torch.inference_mode(), cast:
             prediction = model(torch.from_numpy(image).to(device), torch.from_numpy(task_tokens).to(device))
         return prediction.class_logits, prediction.mask_logits
 

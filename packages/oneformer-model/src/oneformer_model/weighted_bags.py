@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oneformer_model.constants import constant
+from oneformer_model.constants import constant, numbers
 
 Shapes = tuple[tuple[int, int], ...]
 """(height, width) of each level."""
@@ -193,7 +193,7 @@ def _per_point(values: Sequence[int], count: int, heads: int, dtype: torch.dtype
 @constant
 def repeated(values: tuple[int, ...], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return one value per level, repeated for every head and point, (M * L * P,)."""
-    levels = torch.tensor(values, dtype=dtype, device=device)[:, None]
+    levels = numbers(values, dtype, device)[:, None]
     return levels.expand(heads, -1, count // (heads * len(values))).flatten()
 
 

@@ -20,7 +20,7 @@ from oneformer_model.adapters.original import SHI_LABS, SWIN_MICROSOFT, SWIN_TIM
 from oneformer_model.adapters.sizes import section_of, task_length
 from oneformer_model.adapters.table import Table
 from oneformer_model.oneformer import OneFormer
-from oneformer_spec.errors import CheckpointError, DataError
+from oneformer_spec.errors import CheckpointError, DataError, EncryptionKeyError
 from oneformer_spec.labels import Labels
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.schema import Spec
@@ -55,21 +55,24 @@ class Weights:
         return checkpoint.restore(content, self.source, training=training)
 
 
-def load(path: str | Path, *, training: bool = False) -> OneFormer:
+def load(path: str | Path, *, training: bool = False, key: str | None = None) -> OneFormer:
     """Return a model in eval mode; `training` builds and keeps the text branch.
 
     Args:
         path: A checkpoint of ours, a Hugging Face folder, or a file of SHI-Labs or TAO.
         training: A source that holds no text branch gives a fresh one.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
         CheckpointError: It cannot be read, or its tensors do not fit each other.
     """
-    return read(path).model(training=training)
+    return read(path, key=key).model(training=training)
 
 
-def read(path: str | Path, labels: Labels | None = None) -> Weights:
+def read(path: str | Path, labels: Labels | None = None, *, key: str | None = None) -> Weights:
     """Return the weights of a whole model, ours or others'; `labels` name the classes where the source does not.
+
+    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
 
     Raises:
         CheckpointError: They are missing, damaged, or hold no whole model.
@@ -78,11 +81,13 @@ def read(path: str | Path, labels: Labels | None = None) -> Weights:
     if source.is_dir():
         return _folder(source, labels)
     if source.suffix == ".safetensors":
-        return _file(source, files.tensors(source), labels)
+        return _file(source, files.tensors(source, key), labels)
     try:
-        content = checkpoint.read(source)
+        content = checkpoint.read(source, key)
+    except EncryptionKeyError:
+        raise
     except CheckpointError:  # not ours: the reader of others' files says what it is, or what is wrong
-        return _file(source, files.tensors(source), labels)
+        return _file(source, files.tensors(source, key), labels)
     manifest = Manifest.from_dict(content[checkpoint.MANIFEST], source)
     return Weights(source, OURS, content[checkpoint.STATE], replace(manifest, labels=labels or manifest.labels))
 

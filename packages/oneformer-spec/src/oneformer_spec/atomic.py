@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 Content = bytes | str | Callable[[BinaryIO], object]
 
@@ -28,6 +32,8 @@ def write_atomically(path: str | Path, content: Content) -> None:
     temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(6)}.tmp"
     try:
         with open(temporary, "xb") as file:
+            with suppress(OSError):  # a file system without locks
+                _lock(file)
             _write(file, content)
             file.flush()
             os.fsync(file.fileno())
@@ -36,6 +42,20 @@ def write_atomically(path: str | Path, content: Content) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of writers that were killed; those that somebody is writing stay."""
+    found = [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)] if folder.is_dir() else []
+    for path in found:
+        with suppress(OSError), open(path, "r+b") as file:  # locked, just renamed, or not ours to delete
+            _lock(file)
+            path.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Mark a file as being written until it is closed or its process is gone; OSError where another marks it."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _write(file: BinaryIO, content: Content) -> None:

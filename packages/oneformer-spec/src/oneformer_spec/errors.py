@@ -35,5 +35,9 @@ class CheckpointError(OneFormerError):
     """A checkpoint or an exported model cannot be read or does not fit; the message begins with the file."""
 
 
+class EncryptionKeyError(CheckpointError):
+    """An encrypted file is there and its key is not: it is missing, or it is another."""
+
+
 class PluginError(OneFormerError):
     """A plugin breaks its contract; the message names the distribution."""

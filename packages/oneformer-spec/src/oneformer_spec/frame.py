@@ -65,10 +65,17 @@ def plan(original: Size, rule: SizeRule, *, divisibility: int, fixed: Size | Non
 
 
 def normalise(
-    image: NDArray[np.floating] | NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+    image: NDArray[np.floating] | NDArray[np.uint8],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    padded: Size | None = None,
 ) -> NDArray[np.float32]:
-    """Return an RGB picture (H, W, 3) with values 0..255 as normalised float32 planes (3, H, W)."""
-    return _normalised(_planes(image), mean, std)
+    """Return an RGB picture (H, W, 3) with values 0..255 as normalised float32 planes (3, H, W).
+
+    Padded right and bottom to a size that is given, with 0, which is the mean colour.
+    """
+    return _normalised(np.moveaxis(image, -1, 0), mean, std, padded)
 
 
 def prepare(
@@ -78,19 +85,20 @@ def prepare(
 
     Padding is 0 after normalisation, which is the mean colour.
     """
-    planes = _normalised(resize(_planes(image), frame.resized), mean, std)
-    (height, width), (padded_height, padded_width) = frame.resized, frame.padded
-    return np.pad(planes, ((0, 0), (0, padded_height - height), (0, padded_width - width)))
+    planes = np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)  # (H, W, 3) -> (3, H, W)
+    return _normalised(resize(planes, frame.resized), mean, std, frame.padded)
 
 
-def _planes(image: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)  # (H, W, 3) -> (3, H, W)
-
-
-def _normalised(planes: NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    shifted = planes - np.asarray(mean, dtype=np.float32)[:, None, None]  # a new array: `planes` may be the caller's
-    shifted /= np.asarray(std, dtype=np.float32)[:, None, None]
-    return shifted
+def _normalised(
+    planes: NDArray[np.floating] | NDArray[np.uint8], mean: Sequence[float], std: Sequence[float], padded: Size | None
+) -> NDArray[np.float32]:
+    height, width = planes.shape[1:]
+    canvas = np.zeros((3, *(padded or (height, width))), dtype=np.float32)
+    inside = canvas[:, :height, :width]
+    inside[:] = planes
+    inside -= np.asarray(mean, dtype=np.float32)[:, None, None]
+    inside /= np.asarray(std, dtype=np.float32)[:, None, None]
+    return canvas
 
 
 @lru_cache(maxsize=16)

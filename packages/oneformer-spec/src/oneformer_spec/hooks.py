@@ -72,14 +72,26 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A way to run model files with one of `suffixes`.
+    """A way to run model files.
 
-    `open(path, device="auto", num_threads=None)` returns a Segmenter.
+    `open(path, device="auto", num_threads=None, key=None)` returns a Segmenter; `key` opens an encrypted file, see
+    `oneformer_spec.encryption`. It runs files with one of `suffixes` unless the spec names another runtime, and files
+    with one of `also` when the spec names it. A runtime of several `precisions` is given the keyword `precision`.
     """
 
     name: str
     target: str
     suffixes: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """A library that makes models smaller, chosen by `quantize.backend`: `quantize(spec)` runs the whole command."""
+
+    name: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,11 @@ class Hooks:
     @hookspec
     def oneformer_evaluators(self) -> Sequence[Evaluator]:
         """Add the score of a task."""
+        return ()
+
+    @hookspec
+    def oneformer_quantizers(self) -> Sequence[Quantizer]:
+        """Add values of `quantize.backend`."""
         return ()
 
     @hookspec

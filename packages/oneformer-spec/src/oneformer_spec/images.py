@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,27 @@ WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})  # Pillow's names of 16 
 ORIENTATION = 0x0112  # EXIF tag
 
 
+@dataclass(frozen=True)
+class Content:
+    """A file that is in memory already, such as a member of an archive; ``name`` is what errors call it."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def opened(file: Path | str | Content) -> Path | str | BytesIO:
+    """What Pillow opens for a file."""
+    return BytesIO(file.data) if isinstance(file, Content) else file
+
+
+def content(file: Path | str | Content) -> bytes:
+    """The bytes of a file."""
+    return file.data if isinstance(file, Content) else Path(file).read_bytes()
+
+
 def find_images(folder: Path | str) -> list[Path]:
     """Every image file below ``folder`` by suffix (any case), sorted; hidden files and folders are left out.
 
@@ -38,22 +61,25 @@ def find_images(folder: Path | str) -> list[Path]:
     return sorted(path for path in _walk(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def read_image(path: Path | str) -> NDArray[np.uint8]:
+def read_image(path: Path | str | Content) -> NDArray[np.uint8]:
     """(H, W, 3) RGB in the orientation that EXIF asks for; alpha is dropped, of 16 bits the upper 8 stay.
 
     DataError naming the file when it is missing, empty, truncated, no image, or too large to be one (Pillow's limit
     against decompression bombs).
     """
-    path = Path(path)
+    if not isinstance(path, Content):
+        path = Path(path)
     _check_file(path)
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(opened(path), formats=FORMATS) as image:
             if 0 in image.size:
                 raise ValueError(f"its size is {image.width}x{image.height}")
-            image.load()
-            pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
+            pixels = _usual(image, path)
+            if pixels is None:
+                image.load()
+                pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory") from error
     except UnidentifiedImageError as error:
@@ -79,8 +105,12 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"{error.filename}: {_one_line(error.strerror or error)}") from error
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path | Content) -> None:
     """DataError unless ``path`` is a regular file with bytes in it (a pipe would block the reader for ever)."""
+    if isinstance(path, Content):
+        if not path.data:
+            raise DataError(f"{path}: the file is empty")
+        return
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -91,6 +121,22 @@ def _check_file(path: Path) -> None:
         raise DataError(f"{path}: is not a file")
     if status.st_size == 0:
         raise DataError(f"{path}: the file is empty")
+
+
+def _usual(image: Image.Image, path: Path | Content) -> NDArray[np.uint8] | None:
+    """The pixels of an upright colour JPEG through simplejpeg where it is installed, else None.
+
+    Both decode with libjpeg-turbo to the same pixels; this takes three quarters of the time.
+    """
+    if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
+        return None
+    try:
+        from simplejpeg import decode_jpeg
+
+        pixels: NDArray[np.uint8] = decode_jpeg(content(path))
+    except Exception:  # not installed, or Pillow tells what is wrong with the file
+        return None
+    return pixels
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -107,12 +153,17 @@ def _upright(image: Image.Image) -> Image.Image:
         Image.Transpose.TRANSVERSE,
         Image.Transpose.ROTATE_90,
     )
+    turn = turns[_orientation(image) - 1]
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1..8 as EXIF says, 1 (upright) where it says nothing of sense."""
     try:
         orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged metadata beside good pixels
-        return image
-    turn = turns[orientation - 1] if 1 <= orientation <= len(turns) else None
-    return image if turn is None else image.transpose(turn)
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -125,7 +176,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.clip(wide, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "P":  # a palette may hold transparency, which only RGBA takes without a warning
         return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: object) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from oneformer_spec.encryption import KEY_VARIABLE, key_of_environment
 from oneformer_spec.errors import SpecError
 from oneformer_spec.reading.aliases import read_aliases
 from oneformer_spec.reading.derive import TASKS_WITH_DEVICES, derived
@@ -21,8 +21,6 @@ from oneformer_spec.reading.validation import check_keys, check_values
 from oneformer_spec.schema.sections import backbone_sections
 from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.tree import build, leaves, plain, spec_tree
-
-KEY_VARIABLE = "ONEFORMER_ENCRYPTION_KEY"
 
 _DEFORMABLE = {
     "model.sem_seg_head.deformable_transformer_encoder_in_features": "deformable encoder",
@@ -93,9 +91,11 @@ def _written(files: Sequence[str | Path], overrides: Sequence[str], problems: Pr
 def _read_key(written: Layer, problems: Problems) -> None:
     """Take the key from the environment where the spec has none; a resolved spec says that there was one."""
     key = written.data.get("encryption_key")
+    if key == "":
+        problems.add("encryption_key: is empty; give a key, or leave it out", written.place(("encryption_key",)))
     if key not in (None, SECRET):
         return
-    if variable := os.environ.get(KEY_VARIABLE):
+    if variable := key_of_environment():
         put(written.data, "encryption_key", variable)
     elif key == SECRET:
         problems.add(
@@ -127,7 +127,8 @@ def _notes(spec: Spec, written: Layer, task: str | None) -> list[str]:
     for name in TASKS_WITH_DEVICES if task is None else {task} & set(TASKS_WITH_DEVICES):
         wanted, here = getattr(spec, name).num_gpus, num_gpus_here()
         if wanted > max(here, 1):
-            found.append(f"{name}.num_gpus: {wanted} GPUs are asked for, this machine shows {here}")
+            instead = "" if here else "; as many CPU processes take their place"
+            found.append(f"{name}.num_gpus: {wanted} GPUs are asked for, this machine shows {here}{instead}")
     return found
 
 

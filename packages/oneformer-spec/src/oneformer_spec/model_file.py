@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from oneformer_spec.decode import Thresholds
 from oneformer_spec.entry import note
-from oneformer_spec.errors import SpecError
+from oneformer_spec.errors import SpecError, UsageError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.manifest import image_size_rule, size_rule
 from oneformer_spec.plugins import registry, resolve
@@ -33,15 +33,22 @@ def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
 
 
 def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection) -> Segmenter:
-    """Open a model file with the runtime of its suffix, on the section's device, with the spec's thresholds.
+    """Open a model file as the section says, by runtime, device and precision, with the spec's thresholds.
 
     Raises:
-        UsageError: No installed runtime reads the file.
+        UsageError: No installed runtime reads the file, or it does not compute in that precision.
         CheckpointError: The file cannot be read.
     """
     device = "auto" if section.gpu_ids[0] == 0 else f"cuda:{section.gpu_ids[0]}"
     threads = section.num_threads if isinstance(section, InferenceSection) else None
-    return with_thresholds(resolve(registry().runtime(path).target)(path, device, num_threads=threads), spec)
+    runtime = registry().runtime(path, section.runtime)
+    if section.precision not in runtime.precisions:
+        known = ", ".join(runtime.precisions)
+        raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
+    options = {"num_threads": threads, "key": spec.encryption_key}
+    if len(runtime.precisions) > 1:
+        options["precision"] = section.precision
+    return with_thresholds(resolve(runtime.target)(path, device, **options), spec)
 
 
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:

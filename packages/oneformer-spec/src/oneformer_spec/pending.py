@@ -15,7 +15,6 @@ from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.tree import leaves, plain
 
 BUILD = ("train",)
-MODEL_FILES = ("train", "evaluate", "inference", "export")
 
 
 @dataclass(frozen=True)
@@ -36,51 +35,16 @@ def _one_of(*values: object) -> Callable[[Any], bool]:
 
 
 PENDING: tuple[Pending, ...] = (
-    Pending("encryption_key", MODEL_FILES, "encrypted model files"),
-    *(
-        Pending(f"wandb.{name}", ("train",), "reporting to Weights & Biases")
-        for name in ("project", "entity", "group", "tags", "reinit", "sync_tensorboard", "save_code", "name", "run_id")
-    ),
     # network
     Pending("model.backbone.type", BUILD, "this backbone", _one_of("radio")),
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
-    # data
-    *(
-        Pending(
-            f"dataset.{split}.type",
-            commands,
-            "this annotation format",
-            _one_of("webdataset"),
-        )
-        for split, commands in {"train": BUILD, "val": ("train", "evaluate"), "test": ("evaluate",)}.items()
-    ),
     # training
-    Pending("train.num_gpus", BUILD, "training on several devices"),
-    Pending("train.num_nodes", BUILD, "training on several machines"),
-    Pending("train.distributed_strategy", BUILD, "sharded training"),
-    Pending("train.precision", BUILD, "fp16", _one_of("fp16")),
-    Pending("train.optim.lr_scheduler", BUILD, "AutoReduce", _one_of("AutoReduce")),
-    Pending("train.optim.lr_patience", BUILD, "AutoReduce"),
-    Pending("train.optim.monitor_name", BUILD, "AutoReduce"),
-    Pending("train.verbose", BUILD, "a longer log"),
-    Pending("train.freeze", BUILD, "freezing modules", bool),
-    Pending("train.is_dry_run", BUILD, "the dry run"),
-    Pending("train.val_check_interval", BUILD, "validation within an epoch"),
-    Pending("train.checkpointer", BUILD, "choosing which checkpoints stay"),
     # deployment
-    Pending("evaluate.trt_engine", ("evaluate",), "TensorRT"),
     Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
     Pending("evaluate.num_nodes", ("evaluate",), "evaluation on several machines"),
-    Pending("inference.trt_engine", ("inference",), "TensorRT"),
     Pending("inference.num_gpus", ("inference",), "inference on several devices"),
     Pending("inference.num_nodes", ("inference",), "inference on several machines"),
-    Pending("export.opset_version", ("export",), "opsets other than 16 to 20", lambda opset: not 16 <= opset <= 20),
-    Pending("export.dynamic_size", ("export",), "an open height and width"),
-    Pending("export.onnx_file", ("export",), "encrypted ONNX files", lambda name: name.lower().endswith(".etlt")),
-    # These commands are to come; until then nothing reads their sections.
-    Pending("gen_trt_engine", ("gen_trt_engine",), "TensorRT"),
-    Pending("quantize", ("quantize",), "quantization"),
-    Pending("dataset.quant_calibration_dataset", ("quantize", "gen_trt_engine"), "calibration"),
+    Pending("quantize.algorithm", ("quantize",), "this algorithm", _one_of("awq_clip", "awq_lite", "awq_full")),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pluggy
 
 from oneformer_spec.errors import OneFormerError, PluginError, UsageError
-from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Runtime
+from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Quantizer, Runtime
 
 # Which distribution brings a verb, a check or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -24,13 +24,29 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "score": "oneformer-data",
         "dataset": "oneformer-data",
         "inference": "oneformer-deploy",
+        "gen_trt_engine": "oneformer-deploy[tensorrt]",
+        "quantize": "oneformer-deploy[quantize]",
         "export": "oneformer-model[onnx]",
         "convert": "oneformer-model",
         "model-info": "oneformer-model",
     }
 )
 CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})
-SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType({".pth": "oneformer-model", ".onnx": "oneformer-deploy"})
+RUNTIME_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "torch": "oneformer-model",
+        "onnxruntime": "oneformer-deploy",
+        "onnxruntime-tensorrt": "oneformer-deploy",
+        "openvino": "oneformer-deploy[openvino]",
+        "tensorrt": "oneformer-deploy[tensorrt]",
+    }
+)
+QUANTIZER_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {"onnxruntime": "oneformer-deploy[quantize]", "torchao": "oneformer-model[quantize]"}
+)
+SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType(
+    {".pth": "oneformer-model", ".onnx": "oneformer-deploy", ".engine": "oneformer-deploy[tensorrt]"}
+)
 
 
 class _Named(Protocol):
@@ -46,6 +62,7 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "dataset": ("oneformer_datasets", Dataset),
         "check": ("oneformer_checks", Check),
         "evaluator": ("oneformer_evaluators", Evaluator),
+        "quantizer": ("oneformer_quantizers", Quantizer),
         "runtime": ("oneformer_runtimes", Runtime),
     }
 )
@@ -70,6 +87,7 @@ class Registry:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     checks: Mapping[str, Check] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -107,13 +125,26 @@ class Registry:
             raise UsageError(f"--{name} is not installed here; get it with: python -m pip install '{package}'")
         return self.checks[name]
 
-    def runtime(self, path: str | Path) -> Runtime:
-        """Return the runtime that a model file's suffix chooses.
+    def quantizer(self, name: str) -> Quantizer:
+        """Return the library that `quantize.backend` names; its absence names the package that brings it.
 
         Raises:
-            UsageError: No installed runtime reads that suffix.
+            UsageError: No installed plugin has it.
+        """
+        if name in self.quantizers:
+            return self.quantizers[name]
+        package = QUANTIZER_PACKAGES[name]
+        raise UsageError(f"quantize.backend: {name} needs: python -m pip install '{package}'")
+
+    def runtime(self, path: str | Path, name: str | None = None) -> Runtime:
+        """Return the runtime of a name, or else the one that a model file's suffix chooses.
+
+        Raises:
+            UsageError: There is no such runtime here, or none that reads that suffix.
         """
         suffix = Path(path).suffix.lower()
+        if name is not None:
+            return self._named_runtime(path, suffix, name)
         for runtime in self.runtimes.values():
             if suffix in runtime.suffixes:
                 return runtime
@@ -122,6 +153,17 @@ class Registry:
             raise UsageError(f"{path}: running a {suffix} file needs: python -m pip install '{package}'")
         known = sorted(suffix for runtime in self.runtimes.values() for suffix in runtime.suffixes)
         raise UsageError(f"{path}: no runtime for the suffix {suffix!r}; known here: {', '.join(known) or 'none'}")
+
+    def _named_runtime(self, path: str | Path, suffix: str, name: str) -> Runtime:
+        if name not in self.runtimes:
+            package, known = RUNTIME_PACKAGES.get(name), ", ".join(self.runtimes) or "none"
+            cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
+            raise UsageError(f"runtime {name!r} is not installed here; {cure}")
+        runtime = self.runtimes[name]
+        if suffix not in (*runtime.suffixes, *runtime.also):
+            reads = ", ".join((*runtime.suffixes, *runtime.also))
+            raise UsageError(f"{path}: the runtime {name} reads {reads}, not {suffix!r}")
+        return runtime
 
 
 def resolve(target: str) -> Any:

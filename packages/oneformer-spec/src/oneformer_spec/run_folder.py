@@ -57,7 +57,11 @@ class RunFolder:
         eta: str | None = None,
         kpi: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append one JSON line to `status.json`; a figure that is no number (NaN, infinite) becomes null."""
+        """Append one JSON line to `status.json`; a figure that is no number (NaN, infinite) becomes null.
+
+        Raises:
+            OneFormerError: It cannot be written, for instance to a full disk.
+        """
         now = datetime.now(UTC).astimezone()
         line: dict[str, Any] = {
             "date": now.strftime("%Y-%m-%d"),
@@ -68,10 +72,15 @@ class RunFolder:
         figures = None if kpi is None else {name: _plain(value) for name, value in kpi.items()}
         optional = {"epoch": epoch, "eta": eta, "kpi": figures}
         line |= {name: value for name, value in optional.items() if value is not None}
-        with open(self.path / "status.json", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(self.path / "status.json", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OneFormerError(
+                f"{self.path / 'status.json'}: cannot be written: {error.strerror or error}"
+            ) from error
 
     def __enter__(self) -> Self:
         """Record the start."""
@@ -89,7 +98,7 @@ class RunFolder:
             message = "stopped by a signal"
         else:
             message = f"{error}" if isinstance(error, OneFormerError) else f"{type(error).__name__}: {error}"
-        with suppress(OSError):  # a full disk must not hide the error that it caused
+        with suppress(OneFormerError):  # a full disk must not hide the error that it caused
             self.status("FAILURE", message)
 
 

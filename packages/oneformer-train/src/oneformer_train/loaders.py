@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from functools import partial
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,11 @@ from oneformer_data.pipeline import Example, TrainingPipeline, example_rng, pass
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batch import collate
+from oneformer_train.course import Course
+from oneformer_train.speed import TimedLoader
+from oneformer_train.world import ALONE, World
+
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class ExampleStream(Dataset[Example]):
@@ -38,28 +48,51 @@ class ExampleStream(Dataset[Example]):
 
     def _order(self, number: int) -> NDArray[np.int64]:
         if self._pass is None or self._pass[0] != number:
-            self._pass = number, pass_order(self.seed, number, len(self.pipeline))
+            self._pass = number, pass_order(self.seed, number, self.pipeline)
         return self._pass[1]
 
 
 class PositionBatches(Sampler[list[int]]):
-    """The stream positions of each batch that is left in the current epoch; all batches are full."""
+    """The stream positions of one process's part of each batch that is left in the current epoch; all are full."""
 
-    def __init__(self, *, batch_size: int, batches_per_epoch: int, batches_done: Callable[[], int]) -> None:
-        """Ask `batches_done` how far the whole run has come whenever an epoch begins."""
-        self.batch_size = batch_size
-        self.batches_per_epoch = batches_per_epoch
-        self.batches_done = batches_done
+    def __init__(self, course: Course, world: World = ALONE) -> None:
+        """Look at `course`, how far the whole run has come, whenever an epoch begins."""
+        self.course = course
+        self.world = world
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch."""
-        return self.batches_per_epoch
+        return self.course.batches_per_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the positions of every batch that is left in the epoch."""
-        done = self.batches_done()
-        for batch in range(done, done - done % self.batches_per_epoch + self.batches_per_epoch):
-            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+        step = self.course.samples_per_batch
+        own = step // self.world.size
+        first = self.course.samples_done + self.world.rank * own
+        for start in range(first, first + self.course.batches_left() * step, step):
+            yield list(range(start, start + own))
+
+
+class PictureBatches(Sampler[list[int]]):
+    """The validation pictures of one process, batch by batch, in order.
+
+    Batches are those of a single process, so each picture is in the same company whatever the number of processes, and
+    comes once. Every process has the same number of batches; the last may be empty.
+    """
+
+    def __init__(self, num_pictures: int, batch_size: int, world: World = ALONE) -> None:
+        """Share the batches of all pictures out by turns."""
+        batches = [[*range(num_pictures)][start : start + batch_size] for start in range(0, num_pictures, batch_size)]
+        own = batches[world.rank :: world.size]
+        self.batches = [*own, *[[]] * (-(-len(batches) // world.size) - len(own))]
+
+    def __len__(self) -> int:
+        """Return the number of batches of this process."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch."""
+        return iter(self.batches)
 
 
 class _Pictures(Dataset[Sample]):
@@ -75,17 +108,12 @@ class _Pictures(Dataset[Sample]):
         return self.samples[index]
 
 
-def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callable[[], int]) -> DataLoader[Any]:
-    """Return the loader of training batches, `Batch`."""
+def training_loader(pipeline: TrainingPipeline, spec: Spec, course: Course, world: World = ALONE) -> TimedLoader:
+    """Return the loader of one process's training batches, `Batch`."""
     dataset, train = spec.dataset, spec.train
-    batches = PositionBatches(
-        batch_size=dataset.train.batch_size,
-        batches_per_epoch=batches_per_epoch(len(pipeline), dataset.train.batch_size, train),
-        batches_done=batches_done,
-    )
-    return DataLoader(
+    return TimedLoader(
         ExampleStream(pipeline, seed=train.seed),
-        batch_sampler=batches,
+        batch_sampler=PositionBatches(course, world),
         collate_fn=partial(collate, cut_texts=spec.model.text_encoder.causal),
         num_workers=dataset.train.num_workers,
         persistent_workers=dataset.train.num_workers > 0,
@@ -95,15 +123,25 @@ def training_loader(pipeline: TrainingPipeline, spec: Spec, batches_done: Callab
     )
 
 
-def validation_loader(samples: Sequence[Sample], dataset: DatasetSection) -> DataLoader[Any]:
-    """Return the loader of whole validation pictures, lists of `Sample`, in order."""
+def validation_loader(samples: Sequence[Sample], dataset: DatasetSection, world: World = ALONE) -> DataLoader[Any]:
+    """Return the loader of one process's whole validation pictures, lists of `Sample`, in order."""
     return DataLoader(
         _Pictures(samples),
-        batch_size=dataset.val.batch_size,
+        batch_sampler=PictureBatches(len(samples), dataset.val.batch_size, world),
         collate_fn=list,
         num_workers=dataset.val.num_workers,
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # starting to iterate would draw from torch's global one
+    )
+
+
+def course_of(spec: Spec, num_samples: int, world: World = ALONE) -> Course:
+    """Return the course of a fresh run; `dataset.train.batch_size` counts the samples of one process."""
+    samples_per_batch = spec.dataset.train.batch_size * world.size
+    return Course(
+        batches_per_epoch=batches_per_epoch(num_samples, samples_per_batch, spec.train),
+        samples_per_batch=samples_per_batch,
+        accumulate=spec.train.accumulate_grad_batches,
     )
 
 
@@ -117,6 +155,32 @@ def batches_per_epoch(num_samples: int, batch_size: int, train: TrainSection) ->
 
 
 def prepare_worker(worker_id: int) -> None:
-    """Keep a loader process on one thread, out of the way of Ctrl-C, and quiet when its parent is killed."""
+    """Keep a loader process on one thread, leave signals to the run, and end when the run is gone.
+
+    Ctrl-C, `timeout`, systemd and Slurm signal all processes of a run at once; a loader that obeyed would take away the
+    run's chance to save. torch's own watch for a run that was killed looks at the process that forked the loader, which
+    with the start methods of newer Pythons is not the run.
+    """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run = multiprocessing.parent_process()
+    if run is not None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        sys.excepthook = partial(_report, run)
+        Thread(target=_end_with, args=(run,), daemon=True).start()
+
+
+def _report(run: BaseProcess, *error: Any) -> None:
+    """Report an error, unless the run is gone: then it is nothing but a connection that broke."""
+    run.join(_SECONDS_BETWEEN_LOOKS)
+    if run.is_alive():
+        sys.__excepthook__(*error)
+
+
+def _end_with(run: BaseProcess) -> None:
+    """End when that process sends SIGTERM, or is gone; a handler could not tell its SIGTERM from those of others."""
+    while run.is_alive():
+        received = signal.sigtimedwait({signal.SIGTERM}, _SECONDS_BETWEEN_LOOKS)
+        if received is not None and received.si_pid == run.pid:
+            break
+    os._exit(0)

@@ -5,15 +5,16 @@ OneFormer, section 3.3 and equations 1 to 3; the mask terms on sampled points fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneformer_model import TrainingPrediction
+from oneformer_train import ranks
 from oneformer_train.matcher import CostWeights, match
 from oneformer_train.points import DrawPoints, sample, sample_features, uncertain_points, uniform_points
 
@@ -52,10 +53,15 @@ class Matches:
     image: Tensor  # (M,) index in the batch
     query: Tensor  # (M,)
     target: Tensor  # (M,) index into the batch's concatenated targets
+    counts: list[int]  # pairs of each image
 
 
 class Criterion(nn.Module):
-    """Weighted sum of all terms over all heads; everything is computed in single precision."""
+    """Weighted sum of all terms over all heads; everything is computed in single precision.
+
+    With several processes the mean of a term over them is the term of one process with all their images: sums are
+    divided by counts of all images, and images are compared with the texts of all.
+    """
 
     empty_weight: Tensor
 
@@ -83,6 +89,8 @@ class Criterion(nn.Module):
         targets: Sequence[Target],
         logit_scale: Tensor,
         draw: DrawPoints | None = None,
+        *,
+        across_ranks: bool = True,
     ) -> dict[str, Tensor]:
         """Return the weighted terms by name and their sum under "loss", each a scalar.
 
@@ -91,23 +99,25 @@ class Criterion(nn.Module):
             targets: One per image.
             logit_scale: Logarithm of the inverse contrastive temperature.
             draw: Source of sample points; None means uniform ones.
+            across_ranks: Take the batches of all ranks for one; where they may have different numbers of batches,
+                ranks would wait for each other for ever.
         """
         draw = draw or uniform_points(prediction.mask_features.device)
         with torch.autocast(prediction.mask_features.device.type, enabled=False):
-            terms = self._head_terms(prediction, targets, draw)
+            terms = self._head_terms(prediction, targets, draw, across_ranks)
             contrast = contrastive_loss(
-                prediction.queries.float(), prediction.text_queries.float(), logit_scale.float()
+                prediction.queries.float(), prediction.text_queries.float(), logit_scale.float(), across_ranks
             )
         terms["contrastive"] = self.weights.contrastive * contrast
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     def _head_terms(
-        self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints
+        self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints, across_ranks: bool
     ) -> dict[str, Tensor]:
         masks = torch.cat([target.masks for target in targets]).float()  # (N, H, W)
         labels = torch.cat([target.labels for target in targets])
         features = prediction.mask_features.float()  # (B, D, h, w)
-        num_masks = _mean_over_ranks(len(labels), features.device)
+        num_masks, class_weight = self._divisors(targets, prediction.class_logits[-1], across_ranks)
         heads = list(zip(prediction.class_logits, prediction.mask_embeddings, strict=True))
         if not self.deep_supervision:
             heads = heads[-1:]
@@ -118,8 +128,8 @@ class Criterion(nn.Module):
         for class_logits, logits, matched in zip(
             classes, matched_logits(embeddings, features, matches), matches, strict=True
         ):
-            sums["class"] = sums["class"] + self._class_loss(class_logits, labels, matched)
-            mask_loss, dice = self._mask_losses(logits, masks[matched.target], num_masks, draw)
+            sums["class"] = sums["class"] + self._class_loss(class_logits, labels, matched, class_weight)
+            mask_loss, dice = self._mask_losses(logits, masks[matched.target], num_masks, partial(draw, matched.counts))
             sums["mask"] = sums["mask"] + mask_loss
             sums["dice"] = sums["dice"] + dice
         factors = {"class": self.weights.classes, "mask": self.weights.mask, "dice": self.weights.dice}
@@ -137,10 +147,11 @@ class Criterion(nn.Module):
     ) -> Matches:
         """Match every image on its own points; sampling and the mask product commute, so features are sampled."""
         weights = CostWeights(self.weights.classes, self.weights.mask, self.weights.dice)
-        points = draw(len(targets), self.points.num_points)  # (B, P, 2)
+        points = draw([1] * len(targets), self.points.num_points)  # (B, P, 2)
         sampled = sample_features(features, points)  # (B, P, D)
         point_logits = mask_embeddings @ sampled.transpose(1, 2)  # (B, Q, P)
         images, queries, chosen, offset = [], [], [], 0
+        counts = [0] * len(targets)
         for image, target in enumerate(targets):
             count = len(target.labels)
             if count:
@@ -149,20 +160,34 @@ class Criterion(nn.Module):
                 images.append(torch.full_like(query, image))
                 queries.append(query)
                 chosen.append(index + offset)
+                counts[image] = len(query)
             offset += count
         if not images:
             none = torch.zeros(0, dtype=torch.int64, device=features.device)
-            return Matches(none, none, none)
-        return Matches(torch.cat(images), torch.cat(queries), torch.cat(chosen))
+            return Matches(none, none, none, counts)
+        return Matches(torch.cat(images), torch.cat(queries), torch.cat(chosen), counts)
 
-    def _class_loss(self, class_logits: Tensor, labels: Tensor, matches: Matches) -> Tensor:
+    def _divisors(self, targets: Sequence[Target], class_logits: Tensor, across_ranks: bool) -> Tensor:
+        """Return the number of target masks, at least 1, and the sum of the class loss's weights, both per rank."""
+        images, num_queries = class_logits.shape[:2]
+        matched = sum(min(len(target.labels), num_queries) for target in targets)
+        weight = matched + float(self.empty_weight[-1]) * (images * num_queries - matched)
+        masks = sum(len(target.labels) for target in targets)
+        found = torch.tensor([float(masks), weight], device=class_logits.device)
+        found = ranks.mean(found) if across_ranks else found
+        return found.clamp(min=torch.tensor([1.0, 0.0], device=found.device))
+
+    def _class_loss(self, class_logits: Tensor, labels: Tensor, matches: Matches, weight: Tensor) -> Tensor:
         """Cross-entropy over all queries; the unmatched ones are "no object", which weighs less."""
         no_object = class_logits.shape[-1] - 1
         wanted = torch.full(class_logits.shape[:2], no_object, device=class_logits.device)  # (B, Q)
         wanted[matches.image, matches.query] = labels[matches.target]
-        return F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), self.empty_weight)
+        summed = F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), self.empty_weight, reduction="sum")
+        return summed / weight
 
-    def _mask_losses(self, logits: Tensor, masks: Tensor, num_masks: Tensor, draw: DrawPoints) -> tuple[Tensor, Tensor]:
+    def _mask_losses(
+        self, logits: Tensor, masks: Tensor, num_masks: Tensor, draw: Callable[[int], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy and dice of matched queries: logits (M, h, w) against masks (M, H, W)."""
         if not len(logits):
             return logits.sum(), logits.sum()
@@ -208,7 +233,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return 1.0 - (overlap + 1.0) / (inside.sum(-1) + targets.sum(-1) + 1.0)
 
 
-def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor) -> Tensor:
+def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor, across_ranks: bool = True) -> Tensor:
     """Return the query-text loss over the global batch, the sum of both directions (OneFormer, equation 1).
 
     `queries` and `text_queries` are (B, Q, D); an image's own texts are its positive, those of the other images its
@@ -216,35 +241,12 @@ def contrastive_loss(queries: Tensor, text_queries: Tensor, logit_scale: Tensor)
     """
     images = F.normalize(queries.flatten(1), dim=-1)  # (B, Q D)
     texts = F.normalize(text_queries.flatten(1), dim=-1)
-    all_images, all_texts, offset = _gather(images), _gather(texts), _rank() * len(images)
+    if across_ranks:
+        all_images, all_texts, offset = ranks.gather_rows(images), ranks.gather_rows(texts), ranks.rank() * len(images)
+    else:
+        all_images, all_texts, offset = images, texts, 0
     scale = logit_scale.exp().clamp(max=100.0)
     own = torch.arange(len(images), device=images.device) + offset
     by_image = F.cross_entropy(scale * images @ all_texts.T, own)
     by_text = F.cross_entropy(scale * texts @ all_images.T, own)
     return by_image + by_text
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _distributed() else 0
-
-
-def _gather(rows: Tensor) -> Tensor:
-    """Return the rows (B, X) of all ranks, (world B, X); gradients flow to every rank."""
-    if not _distributed():
-        return rows
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(list(all_gather(rows)))
-
-
-def _mean_over_ranks(count: int, device: torch.device) -> Tensor:
-    """Return the number of target masks per rank, at least 1."""
-    total = torch.tensor(float(count), device=device)
-    if _distributed():
-        dist.all_reduce(total)
-        total = total / dist.get_world_size()
-    return total.clamp(min=1.0)

@@ -36,7 +36,8 @@ def match(
     mask_cost = pairwise_cross_entropy(point_logits.float(), point_targets.float())
     dice_cost = pairwise_dice(point_logits.float(), point_targets.float())
     cost = weights.classes * class_cost + weights.mask * mask_cost + weights.dice * dice_cost
-    queries, targets = linear_sum_assignment(cost.cpu().numpy())
+    # A network that has gone astray gives costs that are no numbers; the losses tell of that better than the solver.
+    queries, targets = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
     device = labels.device
     return torch.as_tensor(queries, device=device), torch.as_tensor(targets, device=device)
 

@@ -14,11 +14,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_spec.schema import TrainSection
+from oneformer_train import ranks
 from oneformer_train.batch import Batch
+from oneformer_train.course import Course, recount
+from oneformer_train.finite import check_finite
 from oneformer_train.losses import Criterion, Target
-from oneformer_train.optim import optimizer
-from oneformer_train.schedule import lr_factor
+from oneformer_train.optim import Trained, optimizer, take_up
+from oneformer_train.plateau import Plateau
+from oneformer_train.schedule import Factor, apply_rates, lr_factor, move_to
+from oneformer_train.seeds import prepare_step
 from oneformer_train.validation import Validation
+from oneformer_train.validation_loss import ValidationLoss
 
 
 class TrainingModule(pl.LightningModule):
@@ -30,19 +36,22 @@ class TrainingModule(pl.LightningModule):
         criterion: Criterion,
         options: TrainSection,
         *,
+        course: Course,
         loss_factor: float,
-        steps_per_epoch: int,
         validation: Validation | None,
     ) -> None:
-        """Hold the parts; `steps_per_epoch` counts optimiser steps, `loss_factor` scales the whole loss."""
+        """Hold the parts; `course` is counted on with every batch, `loss_factor` scales the whole loss."""
         super().__init__()
         self.model = model
         self.criterion = criterion
         self.options = options
         self.loss_factor = loss_factor
-        self.steps_per_epoch = steps_per_epoch
+        self.course = course
         self.validation = validation
-        self.batches_done = 0
+        self.validation_loss = ValidationLoss(criterion, factor=loss_factor)
+        self.plateau = Plateau(gamma=options.optim.gamma, patience=options.optim.lr_patience)
+        self.losses: dict[str, Tensor] = {}  # of the newest batch of all processes, as training_step returned them
+        self.gradient_norm: Tensor | None = None  # of the newest step before clipping, where it is computed
 
     @property
     def logit_scale(self) -> Tensor:
@@ -51,12 +60,17 @@ class TrainingModule(pl.LightningModule):
         return self.model.text_branch.logit_scale
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Return the losses of a batch by name; "loss" is what is minimised."""
+        """Return the losses of a batch of all processes by name; "loss" is what is minimised."""
+        draw = prepare_step(self.options.seed, self.course.samples_done, ranks.rank(), len(batch.names), self.device)
         prediction = self.model(batch.image, batch.task_tokens, batch.texts)
         targets = [Target(labels, masks) for labels, masks in zip(batch.labels, batch.masks, strict=True)]
-        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale)
-        self.batches_done += 1  # a checkpoint after this step goes on with the next batch of the stream
-        return {name: self.loss_factor * value for name, value in terms.items()}
+        terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale, draw)
+        own = {name: self.loss_factor * value for name, value in terms.items()}
+        losses = ranks.mean_terms(own)
+        self.losses = {name: value.detach() for name, value in losses.items()}
+        check_finite("the loss", self.losses["loss"], own)
+        self.course.count()  # a checkpoint after this step goes on with the next batch of the stream
+        return losses
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move training batches; validation pictures stay as they are, the segmenter moves what the network sees."""
@@ -64,29 +78,41 @@ class TrainingModule(pl.LightningModule):
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
-    def validation_step(self, batch: list[Sample], batch_index: int) -> None:
-        """Score one batch of annotated pictures at their original size."""
-        if self.validation is not None:
-            self.validation.update(batch, self._run)
+    def validation_step(self, batch: list[Sample] | Batch | None, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Score annotated pictures at their original size, or add a batch of examples to the validation loss."""
+        if isinstance(batch, Batch):
+            self.validation_loss.update(batch, self.model)
+        elif batch and self.validation is not None:
+            self.validation.update(batch, self.run)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of all validation pictures."""
+        """Log scores and loss of all validation pictures."""
         if self.validation is not None:
             self.log_dict(self.validation.compute())
+            self.log("val_loss", self.validation_loss.compute(self.device))
 
-    def _run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
+    def run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
+        """Run the network for a `Segmenter`: arrays (B, 3, H, W) and (B, L) -> class logits and mask logits."""
         prediction = self.model(torch.from_numpy(image).to(self.device), torch.from_numpy(task_tokens).to(self.device))
         return prediction.class_logits.float(), prediction.mask_logits.float()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and a schedule that advances with every optimiser step."""
-        built = optimizer(self.model, self.options.optim)
-        factor = lr_factor(
-            self.options.optim,
-            total_steps=self.options.num_epochs * self.steps_per_epoch,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-        return {"optimizer": built, "lr_scheduler": {"scheduler": LambdaLR(built, factor), "interval": "step"}}
+        built = optimizer(self.model, self.options.optim, scaled=self.options.precision == "fp16")
+        schedule = LambdaLR(built, self._lr_factor())
+        return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _lr_factor(self) -> Factor:
+        steps = self.course.steps_per_epoch
+        total = self.options.num_epochs * steps
+        return lr_factor(self.options.optim, self.plateau, total_steps=total, steps_per_epoch=steps)
+
+    def on_train_start(self) -> None:
+        """Let the spec's settings count where a checkpoint brought those of another run."""
+        scheduler = self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(scheduler, LambdaLR)
+        scheduler.base_lrs = take_up(self.trainer.optimizers[0], self.model, self.options.optim)
+        apply_rates(scheduler)
 
     def configure_gradient_clipping(
         self,
@@ -102,18 +128,20 @@ class TrainingModule(pl.LightningModule):
         if self.options.clip_grad_type == "value":
             torch.nn.utils.clip_grad_value_(parameters, limit)
         else:
-            torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=float(self.options.clip_grad_norm_type))
+            kind = float(self.options.clip_grad_norm_type)
+            self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit, norm_type=kind)
+            if self.trainer.scaler is None:  # with one, it skips the step and scales less
+                check_finite("the gradient norm", self.gradient_norm, self.losses)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the position in the stream and the random state that the next step starts from."""
-        checkpoint["batches_done"] = self.batches_done
-        checkpoint["random_state"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            checkpoint["cuda_random_states"] = torch.cuda.get_rng_state_all()
+        """Store how far the run is; nothing random, since the place in the stream decides what is drawn."""
+        checkpoint.update(self.course.state())
+        checkpoint["trained"] = Trained.of(self.model, self.options.optim).plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the stream and the random state where the checkpoint left them."""
-        self.batches_done = int(checkpoint["batches_done"])
-        torch.set_rng_state(checkpoint["random_state"])
-        if torch.cuda.is_available() and "cuda_random_states" in checkpoint:
-            torch.cuda.set_rng_state_all(checkpoint["cuda_random_states"])
+        """Go on where the checkpoint was written, also with batches of another size."""
+        Trained.of(self.model, self.options.optim).check(checkpoint["trained"], f"{self.trainer.ckpt_path}")
+        steps = self.course.resume(checkpoint)
+        if steps is not None:
+            recount(checkpoint["loops"], self.course, steps)
+            move_to(steps, self._lr_factor(), checkpoint)

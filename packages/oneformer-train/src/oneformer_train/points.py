@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DrawPoints = Callable[[int, int], Tensor]
-"""(number of masks N, points P) -> coordinates (N, P, 2), x then y, each in [0, 1)."""
+DrawPoints = Callable[[Sequence[int], int], Tensor]
+"""(masks of each image, N in all; points P) -> coordinates (N, P, 2), x then y, each in [0, 1)."""
 
 
-def uniform_points(device: torch.device) -> DrawPoints:
-    """Return a source of uniform points from torch's global generator."""
-    return lambda masks, points: torch.rand(masks, points, 2, device=device)
+def uniform_points(device: torch.device, generator: torch.Generator | None = None) -> DrawPoints:
+    """Return a source of uniform points from a generator on `device`, or from torch's global one."""
+    return lambda masks, points: torch.rand(sum(masks), points, 2, device=device, generator=generator)
+
+
+def points_of_images(device: torch.device, seeds: Sequence[int]) -> DrawPoints:
+    """Return a source of uniform points with a seed per image: an image's points depend on no other image."""
+    generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def draw(masks: Sequence[int], points: int) -> Tensor:
+        drawn = [
+            torch.rand(count, points, 2, device=device, generator=generator)
+            for count, generator in zip(masks, generators, strict=True)
+        ]
+        return torch.cat(drawn)
+
+    return draw
 
 
 def sample(planes: Tensor, points: Tensor) -> Tensor:
@@ -54,19 +68,18 @@ def sample_features(features: Tensor, points: Tensor) -> Tensor:
 
 
 def uncertain_points(
-    logits: Tensor, num_points: int, *, oversample_ratio: float, importance_ratio: float, draw: DrawPoints
+    logits: Tensor, num_points: int, *, oversample_ratio: float, importance_ratio: float, draw: Callable[[int], Tensor]
 ) -> Tensor:
     """Return points (N, P, 2) of masks (N, h, w), most of them where the logit is nearest to 0.
 
     Of `oversample_ratio` times P uniform points the most uncertain fill `importance_ratio` of the result; the rest is
-    uniform.
+    uniform. `draw` returns a number of uniform points for each mask.
     """
-    num_masks = logits.shape[0]
     num_uncertain = int(importance_ratio * num_points)
-    candidates = draw(num_masks, int(num_points * oversample_ratio))
+    candidates = draw(int(num_points * oversample_ratio))
     uncertainty = -sample(logits.unsqueeze(1), candidates).squeeze(1).abs()  # (N, oversampled P)
     chosen = uncertainty.topk(num_uncertain, dim=1).indices
     picked = candidates.gather(1, chosen.unsqueeze(-1).expand(-1, -1, 2))
     if num_uncertain == num_points:
         return picked
-    return torch.cat([picked, draw(num_masks, num_points - num_uncertain)], dim=1)
+    return torch.cat([picked, draw(num_points - num_uncertain)], dim=1)

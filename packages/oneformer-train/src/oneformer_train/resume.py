@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oneformer_model import checkpoint as files
 from oneformer_spec.entry import note
-from oneformer_spec.errors import CheckpointError
+from oneformer_spec.errors import CheckpointError, EncryptionKeyError
 
 LATEST = "oneformer_model_latest.pth"
+PERIODIC = "model_epoch_*.pth"
 
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint a run continues from and how far that run had come."""
+    """The checkpoint a run continues from, how far that run had come, and which files it kept."""
 
     path: Path
     batches_done: int
     epochs_done: int
+    kept: Mapping[str, Any]
 
 
-def find_start(folder: Path, chosen: str | None) -> Start | None:
+def find_start(folder: Path, chosen: str | None, *, best: Sequence[Path] = (), key: str | None = None) -> Start | None:
     """Return the checkpoint to continue from, or None for a fresh run.
 
-    `chosen` (`train.resume_training_checkpoint_path`) wins; else the newest readable checkpoint of the run's folder.
+    `chosen` (`train.resume_training_checkpoint_path`) wins; else the latest of the run's folder, and where that cannot
+    be read the newest of its periodic checkpoints and of `best`. `key` opens encrypted ones.
 
     Raises:
+        EncryptionKeyError: One is encrypted, and the key is missing or another.
         CheckpointError: The chosen one cannot be read, or none of the folder's can.
     """
     if chosen:
-        return _start(Path(chosen))
-    candidates = [folder / LATEST, *sorted(folder.glob("model_epoch_*.pth"), reverse=True)]
-    existing = [path for path in candidates if path.is_file()]
-    for path in existing:
+        return _start(Path(chosen), key)
+    own = [path for path in (folder / LATEST, *folder.glob(PERIODIC)) if path.is_file()]
+    if not own:
+        return None
+    others = sorted({*own, *best} - {folder / LATEST}, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    candidates = [path for path in own if path.name == LATEST] + others[::-1]
+    for path in candidates:
         try:
-            return _start(path)
+            return _start(path, key)
+        except EncryptionKeyError:
+            raise  # an older checkpoint is no way out
         except CheckpointError as error:
             note(f"{error}; trying the checkpoint before it")
-    if existing:
-        raise CheckpointError(f"{folder}: none of its {len(existing)} checkpoints can be read; use another results_dir")
-    return None
+    raise CheckpointError(f"{folder}: none of its {len(candidates)} checkpoints can be read; use another results_dir")
 
 
-def _start(path: Path) -> Start:
-    training = files.read(path).get("training")
+def _start(path: Path, key: str | None) -> Start:
+    training = files.read(path, key).get("training")
     if training is None:
         raise CheckpointError(
             f"{path}: holds weights but no state of training; start from them with train.pretrained_model_path"
         )
-    return Start(path, int(training["batches_done"]), int(training["epochs_done"]))
+    try:
+        return Start(path, int(training["batches_done"]), int(training["epochs_done"]), dict(training["kept"]))
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: its state of training was written by another version") from None

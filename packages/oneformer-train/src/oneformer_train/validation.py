@@ -10,10 +10,9 @@ from oneformer_data.sample import Sample
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.segmenter import Run, Segmenter
 from oneformer_spec.tasks import TASKS, Task
+from oneformer_train import ranks
 
 _NAMES = {Task.SEMANTIC: "mIoU", Task.INSTANCE: "AP", Task.PANOPTIC: "PQ"}
-SCORES = tuple(_NAMES.values())
-"""The headline numbers by name."""
 
 
 class Validation:
@@ -24,15 +23,27 @@ class Validation:
         self.manifest, self.tasks = manifest, tasks
         self._evaluation = Evaluation(tasks, manifest.labels)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what a validation gives: the numbers that `compute` returns, and the loss."""
+        return (*(_NAMES[task] for task in self.tasks), "val_loss")
+
     def update(self, samples: Sequence[Sample], run: Run) -> None:
         """Segment some pictures with each task's own token and count the result."""
         segmenter = Segmenter(run, self.manifest)
         self._evaluation.update(samples, lambda images, task: segmenter.predict(images, task, min_score=0.0))
 
     def compute(self) -> dict[str, float]:
-        """Return the headline numbers, each 0..1, and start anew."""
-        scores = self._evaluation.compute()
+        """Return the headline numbers of all processes' pictures, each 0..1, and start anew; every process must ask."""
+        parts = ranks.collect(self._evaluation)
         self._evaluation = Evaluation(self.tasks, self.manifest.labels)
+        return ranks.from_first(lambda: self._headlines(parts or []))
+
+    def _headlines(self, parts: Sequence[Evaluation]) -> dict[str, float]:
+        whole = Evaluation(self.tasks, self.manifest.labels)
+        for part in parts:
+            whole.merge(part)
+        scores = whole.compute()
         return {_NAMES[task]: _headline(scores, task) for task in self.tasks}
 
 

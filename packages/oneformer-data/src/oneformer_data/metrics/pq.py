@@ -74,23 +74,20 @@ def tally(
     when more than half of it lies on void and on the crowd of its own class. Crowds are neither matched nor missed.
     """
     overlaps = _overlaps(truth, predicted)
-    truth_areas, predicted_areas = _areas(overlaps, side=0), _areas(overlaps, side=1)
-    by_id = {segment.id: segment for segment in segments}
+    truth_areas, predicted_areas = _areas(overlaps)
+    true_classes = {segment.id: segment.class_index for segment in segments if not segment.is_crowd}
     ious: dict[int, list[float]] = {}
     matched_truth, matched_predictions = set(), set()
     for (true_id, predicted_id), common in overlaps.items():
-        if true_id not in by_id or predicted_id not in classes:
-            continue
-        segment = by_id[true_id]
-        if segment.is_crowd or segment.class_index != classes[predicted_id]:
+        if true_id not in true_classes or true_classes[true_id] != classes.get(predicted_id):
             continue
         on_void = overlaps.get((VOID, predicted_id), 0)
         iou = common / (truth_areas[true_id] + predicted_areas[predicted_id] - common - on_void)
         if iou > 0.5:
-            ious.setdefault(segment.class_index, []).append(iou)
+            ious.setdefault(true_classes[true_id], []).append(iou)
             matched_truth.add(true_id)
             matched_predictions.add(predicted_id)
-    missed = [segment.class_index for segment in segments if not segment.is_crowd and segment.id not in matched_truth]
+    missed = [index for true_id, index in true_classes.items() if true_id not in matched_truth]
     crowds = {segment.class_index: segment.id for segment in segments if segment.is_crowd}
     wrong = []
     for predicted_id, index in classes.items():
@@ -112,11 +109,13 @@ def _overlaps(truth: IdMap, predicted: IdMap) -> dict[tuple[int, int], int]:
     return dict(zip(zip(first.tolist(), second.tolist(), strict=True), pixels.tolist(), strict=True))
 
 
-def _areas(overlaps: Mapping[tuple[int, int], int], *, side: int) -> dict[int, int]:
-    areas: dict[int, int] = {}
-    for pair, pixels in overlaps.items():
-        areas[pair[side]] = areas.get(pair[side], 0) + pixels
-    return areas
+def _areas(overlaps: Mapping[tuple[int, int], int]) -> tuple[dict[int, int], dict[int, int]]:
+    """Return the pixels of each truth id and of each predicted id."""
+    true, found = dict[int, int](), dict[int, int]()
+    for (true_id, predicted_id), pixels in overlaps.items():
+        true[true_id] = true.get(true_id, 0) + pixels
+        found[predicted_id] = found.get(predicted_id, 0) + pixels
+    return true, found
 
 
 def _class_row(tallies: Sequence[Tally]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,19 +10,20 @@ from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor
 
 from oneformer_model.adapters.unpickle import FindStorage, RefusedError, Storage, Unpickler, unwrap
-from oneformer_spec.errors import CheckpointError
+from oneformer_spec.encryption import is_encrypted, opened
+from oneformer_spec.errors import CheckpointError, OneFormerError
 
 _CONTAINERS = ("state_dict", "model")  # where Lightning and detectron2 put the tensors
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first of the pickles of a torch file older than torch 1.6
 _LENGTH = 8  # bytes of a number's count in such a file
 
 
-def tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name.
+def tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; an encrypted one is opened with the key.
 
     Raises:
         CheckpointError: It is missing, damaged, holds no tensors, or asks for code to be run.
@@ -29,7 +31,9 @@ def tensors(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise CheckpointError(f"{path}: does not exist")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+        content = _safetensors(path, key) if path.suffix == ".safetensors" else _unpickled(path, key)
+    except OneFormerError:
+        raise
     except RefusedError as error:
         raise CheckpointError(f"{path}: {error}: it is not read") from None
     except OSError as error:
@@ -44,16 +48,24 @@ def tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def _unpickled(path: Path) -> Any:
-    with open(path, "rb") as file:
+def _safetensors(path: Path, key: str | None) -> dict[str, Tensor]:
+    if not is_encrypted(path):
+        return load_file(path)  # maps the file instead of reading it
+    with opened(path, key) as file:
+        return load(file.read())
+
+
+def _unpickled(path: Path, key: str | None) -> Any:
+    with opened(path, key) as file:
+        size = file.seek(0, os.SEEK_END)
         if zipfile.is_zipfile(file):
-            return _zip(file, path.stat().st_size)
+            return _zip(file, size)
         file.seek(0)
         if file.read(2) == b"PK":
             raise EOFError("a zip archive that has lost its end")
         file.seek(0)
         first = Unpickler(file).load()
-        return _legacy(file, path.stat().st_size) if first == _LEGACY_MAGIC else first
+        return _legacy(file, size) if first == _LEGACY_MAGIC else first
 
 
 def _zip(file: IO[bytes], size: int) -> Any:

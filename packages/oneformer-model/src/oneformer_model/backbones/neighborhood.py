@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneformer_model.constants import constant, plain_sizes
+from oneformer_model.constants import are_sizes_open, constant, plain_sizes
 
 _TILE = 8  # most queries of a tile along an axis: smaller ones gather keys more often, larger ones mask more of them
 _WHOLE = 10  # most queries between the two ends of a residue that stays whole; beyond, tiles are faster
@@ -125,6 +125,8 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within maps (B, H, W, M * C); what is smaller than a window is filled with zeros first."""
+        if are_sizes_open():
+            raise ValueError("neighbourhood attention is laid out for one size of image")
         height, width = plain_sizes(x, 1, 2)
         least = self.kernel * self.dilation
         bottom, right = max(least - height, 0), max(least - width, 0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.backbones.windows import join_windows, relative_index, shift_mask, split_windows
-from oneformer_model.constants import plain_sizes
+from oneformer_model.constants import is_zero, plain_sizes
 from oneformer_model.dropout import Dropout
 from oneformer_model.position import fourier_code
 
@@ -115,7 +115,7 @@ class SwinBlock(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         height, width = plain_sizes(x, 1, 2)
         bottom, right = -height % self.window, -width % self.window
-        if bottom or right:
+        if not is_zero(bottom, right):
             x = F.pad(x, (0, 0, 0, right, 0, bottom))
         size = height + bottom, width + right
         mask = None
@@ -125,7 +125,7 @@ class SwinBlock(nn.Module):
         x = join_windows(self.attention(split_windows(x, self.window), mask), self.window, *size)
         if self.shift:
             x = x.roll((self.shift, self.shift), (1, 2))
-        return x[:, :height, :width] if bottom or right else x
+        return x if is_zero(bottom, right) else x[:, :height, :width]
 
 
 class PatchMerging(nn.Module):
@@ -139,7 +139,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Merge two by two tokens into one; an odd edge is padded with zeros."""
         height, width = plain_sizes(x, 1, 2)
-        if height % 2 or width % 2:
+        if not is_zero(height % 2, width % 2):
             x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(corners, dim=-1)))
@@ -166,7 +166,7 @@ class PatchEmbedding(nn.Module):
         """Embed an image; right and bottom are padded with zeros to whole patches."""
         height, width = plain_sizes(image, 2, 3)
         bottom, right = -height % self.patch_size, -width % self.patch_size
-        if bottom or right:
+        if not is_zero(bottom, right):
             image = F.pad(image, (0, right, 0, bottom))
         x = self.norm(self.projection(image).permute(0, 2, 3, 1))
         if self.position is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from oneformer_model.backbones.pyramid import WIDTH, SimpleFeaturePyramid
 from oneformer_model.backbones.timm_model import STRIDES, make_extractor, one_line, stem_and_stages, trained_state
-from oneformer_model.constants import plain_sizes
+from oneformer_model.constants import is_zero, plain_sizes
 
 _MULTIPLE = max(STRIDES.values())
 _PROBE = (2 * _MULTIPLE, 3 * _MULTIPLE)  # no size that a model was made for
@@ -123,7 +123,7 @@ class TimmBackbone(nn.Module):
         """Return a map (B, C, ceil(H / stride), ceil(W / stride)) per output."""
         height, width = plain_sizes(image, 2, 3)
         bottom, right = -height % _MULTIPLE, -width % _MULTIPLE
-        if bottom or right:
+        if not is_zero(bottom, right):
             image = F.pad(image, (0, right, 0, bottom))
         maps: list[Tensor] = cast(Any, self.model).forward_intermediates(
             image,
@@ -133,7 +133,7 @@ class TimmBackbone(nn.Module):
             intermediates_only=True,
         )
         features = dict(zip(self.strides, maps, strict=True)) if self.pyramid is None else self.pyramid(maps[-1])
-        if not (bottom or right):
+        if is_zero(bottom, right):
             return features
         return {
             level: x[:, :, : -(-height // self.strides[level]), : -(-width // self.strides[level])]

@@ -183,6 +183,20 @@ def _checkpointer(spec: Spec) -> Iterator[Finding]:
         yield Finding((f"{path}.enable_topk", f"{path}.monitor"), "enable_topk needs the metric in monitor")
 
 
+def _validation_times(spec: Spec) -> Iterator[Finding]:
+    """Above 1 `val_check_interval` counts steps over epochs, which leaves nothing for `validation_interval` to say."""
+    path, interval, epochs = "train.val_check_interval", spec.train.val_check_interval, spec.train.validation_interval
+    if interval <= 1:
+        return
+    if interval != int(interval):
+        yield Finding((path,), f"found {interval:g}, expected a part of an epoch up to 1 or a whole number of steps")
+    elif epochs != 1:
+        yield Finding(
+            (path, "train.validation_interval"),
+            f"val_check_interval ({interval:g} steps) counts over epochs; leave validation_interval ({epochs}) out",
+        )
+
+
 def _onnx_names(spec: Spec) -> Iterator[Finding]:
     name = spec.export.onnx_file
     if name and not name.lower().endswith((".onnx", ".etlt")):
@@ -213,5 +227,6 @@ RELATIONS: tuple[Relation, ...] = (
     _outputs,
     _model_files,
     _checkpointer,
+    _validation_times,
     _onnx_names,
 )

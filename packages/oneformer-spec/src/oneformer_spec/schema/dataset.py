@@ -22,7 +22,9 @@ class Split:
         None, choices=SPLIT_TYPES, help="Format of the annotations; null infers it from the file.", common=True
     )
     images: Paths = option(None, help="Folder, or folders, that the annotations' image names start from.", common=True)
-    annotations: Paths = option(None, help="Annotation file, or files.", common=True)
+    annotations: Paths = option(
+        None, help="Annotation file, or files; of tar shards their index, by path or URL.", common=True
+    )
     panoptic: Paths = option(
         None, help="Folder, or folders, with the PNG maps of COCO panoptic annotations.", common=True
     )

@@ -18,10 +18,14 @@ class TensorRt:
     opt_batch_size: int = option(1, minimum=1, help="Batch that the engine is tuned for.")
     max_batch_size: int = option(1, minimum=1, help="Largest batch that the engine takes.")
     layers_precision: tuple[str, ...] | None = option(
-        (), help="Layers with a number format of their own, layer:format."
+        (),
+        help="Layers with a number format of their own, layer:format; * and ? fit any name, the last one wins.",
     )
     data_type: str = option(
-        "fp16", choices=("fp32", "fp16", "bf16", "int8", "fp8"), help="Number format of the engine.", common=True
+        "fp16",
+        choices=("fp32", "fp16", "bf16", "int8", "fp8"),
+        help="Number format of the layers; what 16 bits would harm stays fp32.",
+        common=True,
     )
 
 
@@ -30,12 +34,18 @@ class GenTrtEngineSection:
     """From ONNX to a TensorRT engine."""
 
     results_dir: str | None = option(None, help="Folder of the results; null is <results_dir>/gen_trt_engine.")
-    gpu_id: int = option(0, minimum=0, help="Device that the engine is built for.")
+    gpu_id: int = option(0, minimum=0, help="GPU that the engine is built on, and for.")
     onnx_file: str = option("", help="ONNX file to build from.", common=True)
-    trt_engine: str = option("", help="Engine file to write.", common=True)
-    timing_cache: str | None = option(None, help="File that keeps measured kernel times between builds.")
-    batch_size: int = option(1, minimum=1, also=(-1,), help="Images per batch of calibration.")
-    verbose: bool = option(False, help="Log more.")
+    trt_engine: str = option(
+        "", help="Engine file to write, .engine; empty is model.engine in the folder of the results.", common=True
+    )
+    timing_cache: str | None = option(
+        None, help="File that keeps measured kernel times between builds; read where it is there, written after each."
+    )
+    batch_size: int = option(
+        1, minimum=1, also=(-1,), help="Images per run of calibration for int8 and fp8; -1 is opt_batch_size."
+    )
+    verbose: bool = option(False, help="Let TensorRT log everything.")
     tensorrt: TensorRt = section(TensorRt, help="Settings of the builder.")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from oneformer_spec.schema.option import option
 
 MODES = ("semantic", "instance", "panoptic", "all")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class EvaluateSection:
     num_nodes: int = option(1, minimum=1, help="Machines that evaluate together.")
     checkpoint: str = option("", help="Model file to evaluate: .pth or .onnx.", common=True)
     trt_engine: str = option("", help="TensorRT engine to evaluate, in place of checkpoint.")
+    runtime: str | None = option(
+        None, help="Runtime: torch, onnxruntime, openvino or a plugin's; null goes by the model file's suffix."
+    )
+    precision: str = option("fp32", choices=PRECISIONS, help="Number format that the runtime computes in.")
     results_dir: str = option("", help="Folder of the results; empty is <results_dir>/evaluate.")
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is dataset.test.batch_size.")
     task: str = option("all", choices=MODES, help="Task to score; all gives mIoU, AP and PQ in one run.", common=True)
@@ -33,6 +38,10 @@ class InferenceSection:
     num_nodes: int = option(1, minimum=1, help="Machines that work together.")
     checkpoint: str = option("", help="Model file to run: .pth or .onnx.", common=True)
     trt_engine: str = option("", help="TensorRT engine to run, in place of checkpoint.")
+    runtime: str | None = option(
+        None, help="Runtime: torch, onnxruntime, openvino or a plugin's; null goes by the model file's suffix."
+    )
+    precision: str = option("fp32", choices=PRECISIONS, help="Number format that the runtime computes in.")
     images_dir: str = option("", help="Folder with images; folders inside are read too.", common=True)
     results_dir: str = option("", help="Folder of the results; empty is <results_dir>/inference.")
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is dataset.test.batch_size.")
@@ -66,5 +75,7 @@ class ExportSection:
     input_height: int = option(544, minimum=32, multiple_of=32, help="Height in pixels of the input.", common=True)
     opset_version: int = option(17, minimum=12, help="ONNX operator set.", common=True)
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per batch; -1 leaves it open.", common=True)
-    dynamic_size: bool = option(False, help="Leave height and width open.")
+    dynamic_size: bool = option(
+        False, help="Leave height and width open; input_height and input_width are then an example."
+    )
     verbose: bool = option(False, help="Log more.")

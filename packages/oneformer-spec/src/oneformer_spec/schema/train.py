@@ -53,10 +53,16 @@ class Optim:
     steps: tuple[int, ...] | None = option(
         None, minimum=1, ascending=True, help="Milestones in optimiser steps, in place of milestones."
     )
-    gamma: float = option(0.1, above=0, help="Factor on the learning rate at a milestone.")
+    gamma: float = option(0.1, above=0, help="Factor on the learning rate at a milestone, or when AutoReduce acts.")
     lr_step_size: int = option(11, minimum=1, help="Epochs between two steps of StepLR.")
-    lr_patience: int = option(2, minimum=1, help="Validations without improvement before AutoReduce acts.")
-    monitor_name: str = option("val_loss", choices=("val_loss", "train_loss"), help="Loss that AutoReduce watches.")
+    lr_patience: int = option(
+        2, minimum=1, help="Validations in a row without improvement that AutoReduce bears; the next makes it act."
+    )
+    monitor_name: str = option(
+        "val_loss",
+        choices=("val_loss", "train_loss"),
+        help="Loss that AutoReduce watches; train_loss is the mean since the last validation.",
+    )
     warmup_iters: int | None = option(
         None,
         minimum=0,
@@ -73,9 +79,17 @@ class Optim:
 class TrainSection:
     """Everything that training needs beside data and network."""
 
-    num_gpus: int = option(1, minimum=1, maximum=1024, help="Devices per node; gpu_ids may imply more.", common=True)
+    num_gpus: int = option(
+        1,
+        minimum=1,
+        maximum=1024,
+        help="Devices per node, or CPU processes where there is no GPU; gpu_ids may imply more.",
+        common=True,
+    )
     gpu_ids: tuple[int, ...] = option((0,), minimum=0, distinct=True, min_length=1, help="Devices to use on each node.")
-    num_nodes: int = option(1, minimum=1, help="Machines that train together.")
+    num_nodes: int = option(
+        1, minimum=1, help="Machines that train together; torchrun or srun starts the run on each of them."
+    )
     seed: int = option(1234, minimum=0, maximum=2**32 - 1, help="Seed of everything random.", common=True)
     cudnn: Cudnn = section(Cudnn, help="Switches of cuDNN.")
     num_epochs: int = option(10, minimum=1, help="Passes over the training data.", common=True)
@@ -89,7 +103,9 @@ class TrainSection:
     checkpoint_interval_unit: str = option("epoch", choices=("epoch", "step"), help="Unit of checkpoint_interval.")
     validation_interval: int = option(1, minimum=1, help="Epochs from one validation to the next.", common=True)
     val_check_interval: float = option(
-        1.0, above=0, help="Part of an epoch, or steps when above 1, from one validation to the next within it."
+        1.0,
+        above=0,
+        help="From one validation to the next: part of an epoch, or optimiser steps of the run when above 1.",
     )
     resume_training_checkpoint_path: str | None = option(
         None, help="Checkpoint to continue from; null continues from the latest in the results folder."
@@ -103,7 +119,9 @@ class TrainSection:
     reinit_heads: bool = option(
         False, help="Start heads anew whose number of classes differs from the pretrained model's."
     )
-    freeze: tuple[str, ...] | None = option((), help="Module paths, or prefixes, that are not trained.")
+    freeze: tuple[str, ...] | None = option(
+        (), help="Parts that are not trained: paths of modules or parameters, their beginnings, or customary names."
+    )
     checkpointer: Checkpointer = section(Checkpointer, help="Which checkpoints stay.")
     optim: Optim = section(Optim, help="Optimiser and schedule.")
     clip_grad_type: str = option(
@@ -126,7 +144,7 @@ class TrainSection:
             "16-mixed": "fp16",
             "bf16-mixed": "bf16",
         },
-        help="Number format of the forward pass; weights stay in 32 bit.",
+        help="Number format of the forward pass; weights, losses and matching stay in 32 bit.",
         common=True,
     )
     activation_checkpoint: bool = option(
@@ -137,5 +155,5 @@ class TrainSection:
         choices=("ddp", "ddp_sharded", "fsdp"),
         help="What devices share: ddp nothing, ddp_sharded optimiser state and gradients, fsdp the weights as well.",
     )
-    is_dry_run: bool = option(False, help="Run one step of training and validation, then stop.")
-    verbose: bool = option(False, help="Log more.")
+    is_dry_run: bool = option(False, help="Try two steps of everything, report time and memory, leave nothing behind.")
+    verbose: bool = option(False, help="Tell what is trained and how, and write a line per optimiser step.")

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from oneformer_deploy.captions import Caption, ink, place_captions
-from oneformer_deploy.draw import overlay, segment_colors, variant
+from oneformer_spec.captions import Caption, ink, place_captions
+from oneformer_spec.draw import overlay, segment_colors, variant
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.palette import color
 from oneformer_spec.results import Segment, Segmentation, bounding_box

@@ -1,4 +1,7 @@
-"""Overlay pictures: the segments painted over the image, outlined, boxed and captioned, at the image's own size."""
+"""Overlay pictures: the segments painted over the image, outlined, boxed and captioned, at the image's own size.
+
+Training's sample pictures and inference's overlays are drawn here. Needs Pillow (the extra `images`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from oneformer_deploy.captions import Caption, draw_captions, place_captions
+from oneformer_spec.captions import Caption, draw_captions, place_captions
 from oneformer_spec.labels import Labels
 from oneformer_spec.results import Segment, Segmentation
 from oneformer_spec.tasks import Task

@@ -1,0 +1,110 @@
+"""The index of a set of tar shards: what they hold, and where each sample lies, so that it is one read away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_data.documents import is_integer, listed
+from oneformer_spec.errors import DataError
+
+FORMAT = 1
+TYPES = ("coco_panoptic", "coco_instance", "semantic_jsonl")
+"""The formats whose samples a tar can hold."""
+
+LARGEST_SAMPLE = 1 << 30  # bytes; it is read into memory as a whole
+WINDOW = 8
+"""How many shards training draws samples from at a time: more mix better, fewer need less of a cache."""
+
+_BLOCK = 512  # bytes; everything in a tar file begins at a multiple
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file of N samples.
+
+    `offsets` (N + 1,) are the bytes where each sample begins and the last one ends. `size` is in bytes; `sha256` is
+    None where nobody has read the whole file.
+    """
+
+    name: str
+    size: int
+    sha256: str | None
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True)
+class Index:
+    """A set of shards in order: the format of their annotations, and the label map, where one is known."""
+
+    type: str
+    categories: list[Any] | None
+    shards: tuple[Shard, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.shards))
+
+    @property
+    def ends(self) -> list[int]:
+        """The number of samples up to the end of each shard."""
+        return list(accumulate(map(len, self.shards)))
+
+    def document(self) -> dict[str, Any]:
+        """Return the index as plain JSON values, as `parse` reads them."""
+        rows = [
+            {"name": shard.name, "size": shard.size, "sha256": shard.sha256, "offsets": shard.offsets.tolist()}
+            for shard in self.shards
+        ]
+        return {"format": FORMAT, "type": self.type, "categories": self.categories, "shards": rows}
+
+
+def parse(document: Any, path: str) -> Index:
+    """Return the index that a JSON document holds; `path` names it in errors.
+
+    Raises:
+        DataError: It is no index, of another format, or contradicts itself.
+    """
+    rows = listed(document, "shards", path)
+    if document.get("format") != FORMAT:
+        raise DataError(f"{path}: is an index of format {document.get('format')!r}; this version reads format {FORMAT}")
+    if document.get("type") not in TYPES:
+        raise DataError(f"{path}: type: {document.get('type')!r} is not one of {', '.join(TYPES)}")
+    categories = document.get("categories")
+    if categories is not None and not isinstance(categories, list):
+        raise DataError(f"{path}: categories: expected a list, found {type(categories).__name__}")
+    if not rows:
+        raise DataError(f"{path}: has no shards")
+    shards = tuple(_shard(row, f"{path}: shards[{number}]") for number, row in enumerate(rows))
+    if len({shard.name for shard in shards}) < len(shards):
+        raise DataError(f"{path}: two shards have one name")
+    return Index(document["type"], categories, shards)
+
+
+def _shard(row: Mapping[str, Any], where: str) -> Shard:
+    name, size, sha256, offsets = (row.get(field) for field in ("name", "size", "sha256", "offsets"))
+    if not isinstance(name, str) or not re.fullmatch(r"[^/\\\x00-\x1f]+\.tar", name):
+        raise DataError(f"{where}: name: {name!r} is not the name of a .tar file beside the index")
+    if not is_integer(size) or not 0 < size < 1 << 62:
+        raise DataError(f"{where}: size: {size!r} is no number of bytes")
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
+        raise DataError(f"{where}: sha256: {sha256!r} is no SHA-256 digest in hexadecimal digits")
+    if not isinstance(offsets, list) or len(offsets) < 2 or not all(is_integer(offset) for offset in offsets):
+        raise DataError(f"{where}: offsets: expected whole numbers, one per sample and one more")
+    if min(offsets) < 0 or max(offsets) > size:
+        raise DataError(f"{where}: offsets: lead out of a file of {size} bytes")
+    places = np.array(offsets, dtype=np.int64)
+    lengths = np.diff(places)
+    if (lengths <= 0).any() or (places % _BLOCK).any():
+        raise DataError(f"{where}: offsets: are not growing multiples of {_BLOCK}")
+    if lengths.max() > LARGEST_SAMPLE:
+        raise DataError(f"{where}: offsets: a sample has {lengths.max()} bytes, at most {LARGEST_SAMPLE} are read")
+    return Shard(name, size, sha256, places)

@@ -1,0 +1,168 @@
+"""The members of a tar file, taken together as samples. Nothing that a header claims is believed before it is checked.
+
+A member's name up to the first dot of its last part is the sample's key, the rest says what it is: `json` what the
+annotation says, `panoptic.png` or `semantic.png` the mask, an image suffix such as `jpg` the picture. Others, folders,
+and names like `__meta__` are passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby
+from typing import BinaryIO
+
+import numpy as np
+
+from oneformer_data.shards.index import LARGEST_SAMPLE, Shard
+from oneformer_spec.errors import DataError
+from oneformer_spec.images import SUFFIXES, Content
+
+ANNOTATION = "json"
+MASKS = {"coco_panoptic": "panoptic.png", "semantic_jsonl": "semantic.png"}
+"""What the mask of a sample is called, by format; COCO instance annotations have none."""
+
+PICTURES = frozenset(suffix[1:] for suffix in SUFFIXES)
+_LARGEST_HEADER = 1 << 20  # bytes; a name that is longer is a lie
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of one sample: picture, what the annotation says, and mask, where its `type` has them.
+
+    `name` is that of the picture in its tar file.
+    """
+
+    type: str
+    name: str
+    picture: Content
+    annotation: Content | None
+    mask: Content | None
+
+
+def sample_in(data: bytes, tar: str) -> Stored:
+    """Return the sample of a piece of a tar file that must hold one; `tar` names the file in errors.
+
+    Raises:
+        DataError: The piece holds something else.
+    """
+    headers = list(_headers(BytesIO(data), len(data), tar))
+    keys = {_parts(header.name)[0] for header in headers}
+    if len(keys) != 1:
+        raise DataError(f"{tar}: disagrees with its index, which has one sample where the file has {len(keys)}")
+    kinds = [_parts(header.name)[1] for header in headers]
+    type, picture = _identified(kinds, f"{tar}: {keys.pop()}")
+    files = {
+        kind: Content(f"{tar}: {header.name}", data[header.offset_data : header.offset_data + header.size])
+        for kind, header in zip(kinds, headers, strict=True)
+    }
+    name = headers[kinds.index(picture)].name
+    return Stored(type, name, files[picture], files.get(ANNOTATION), files.get(MASKS.get(type, "")))
+
+
+def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
+    """Return the format of the samples in a tar file, and where they lie. Only headers are read.
+
+    Raises:
+        DataError: It is no tar file, is damaged, or holds something else than samples of one format.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    keys: dict[str, int] = {}  # where each sample begins
+    types: set[str] = set()
+    end = 0
+    for key, group in groupby(_headers(file, size, tar, whole=True), lambda header: _parts(header.name)[0]):
+        headers = list(group)
+        if key in keys:
+            raise DataError(f"{tar}: {key}: the files of the sample do not stand together")
+        keys[key] = headers[0].offset
+        types.add(_identified([_parts(header.name)[1] for header in headers], f"{tar}: {key}")[0])
+        end = headers[-1].offset_data + headers[-1].size
+    if not keys:
+        raise DataError(f"{tar}: holds no samples")
+    if len(types) > 1:
+        raise DataError(f"{tar}: holds samples of several formats: {', '.join(sorted(types))}")
+    offsets = np.array([*keys.values(), end + -end % tarfile.BLOCKSIZE], dtype=np.int64)
+    if (largest := np.diff(offsets).max()) > LARGEST_SAMPLE:
+        raise DataError(f"{tar}: a sample has {largest} bytes, at most {LARGEST_SAMPLE} are read")
+    return types.pop(), Shard(name, size, None, offsets)
+
+
+def _headers(file: BinaryIO, size: int, tar: str, *, whole: bool = False) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of the files in a tar file of `size` bytes, or in a piece of one; a `whole` one has an end."""
+    try:
+        with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]
+            while (header := archive.next()) is not None:
+                archive.members.clear()  # or it keeps all
+                _check(header, size, tar)
+                if not (header.isdir() or _is_skipped(header.name)):
+                    yield header
+            place = archive.offset
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{tar}: is no tar file, is damaged, or disagrees with its index: {error}") from None
+    file.seek(place)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if any(mark) or (whole and len(mark) < tarfile.BLOCKSIZE):
+        raise DataError(f"{tar}: is damaged or cut off at byte {place} of {size}")
+
+
+class _Headers:
+    """Of a file what tarfile needs for headers, which are short; only a lie asks for more."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.tell, self.seek, self._read = file.tell, file.seek, file.read
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return self._read(size)
+
+
+def _check(header: tarfile.TarInfo, size: int, tar: str) -> None:
+    name = header.name
+    if header.isdir():
+        return
+    if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or header.issparse():
+        raise DataError(f"{tar}: {name}: is a link, a device or another thing that is no plain file")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise DataError(f"{tar}: {name}: the name leaves its folder")
+    if not 0 <= header.size <= size - header.offset_data:
+        raise DataError(f"{tar}: {name}: claims {header.size} bytes, the file ends before")
+
+
+def _is_skipped(name: str) -> bool:
+    key, kind = _parts(name)
+    first = name.partition("/")[0]
+    return not kind or not key or key.endswith("/") or (first.startswith("__") and first.endswith("__"))
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return the key of a member's sample and what the member is."""
+    folder, slash, last = name.rpartition("/")
+    key, _, kind = last.partition(".")
+    return f"{folder}{slash}{key}", kind.lower()
+
+
+def _identified(kinds: Sequence[str], where: str) -> tuple[str, str]:
+    """Return the format of a sample and which of its files is the picture.
+
+    Raises:
+        DataError: It has no picture or several, no annotation or several, or two files of one kind.
+    """
+    if len(set(kinds)) < len(kinds):
+        raise DataError(f"{where}: has two files of one kind among {', '.join(kinds)}")
+    pictures = sorted(PICTURES & set(kinds))
+    if len(pictures) != 1:
+        raise DataError(f"{where}: has {' and '.join(pictures) or 'no image'}, expected one image")
+    types = [type for type, mask in MASKS.items() if mask in kinds] or ["coco_instance"]
+    missing = ANNOTATION not in kinds and types != ["semantic_jsonl"]
+    if len(types) != 1 or missing:
+        found = ", ".join(sorted(set(kinds) - {pictures[0]})) or "nothing"
+        raise DataError(
+            f"{where}: has {found} beside its image, expected json and one of {', '.join(MASKS.values())}; "
+            "json alone for COCO instance annotations, semantic.png alone for masks"
+        )
+    return types[0], pictures[0]

@@ -1,0 +1,124 @@
+"""Engine files: TensorRT's serialised engine behind a header that says which model it is and what may open it.
+
+An engine holds machine code for one TensorRT version and kind of GPU. So nothing of the file reaches TensorRT before
+the header fits: magic, length of the header (8 bytes, big end first), header (JSON), engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from oneformer_spec.atomic import write_atomically
+from oneformer_spec.errors import CheckpointError
+from oneformer_spec.manifest import Manifest
+
+MAGIC = b"oneformer engine\n"
+FORMAT = 1
+MAX_HEADER = 64 * 2**20  # bytes, far above any label map
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What a header says beside the manifest.
+
+    `library` and `version` name the TensorRT that built it, `data_type` the format asked for, `batch` the smallest,
+    tuned and largest batch, and `gpu` the device it was built on, None where it was built without one.
+    """
+
+    library: str
+    version: str
+    data_type: str
+    batch: tuple[int, int, int]
+    gpu: str | None
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """One file's manifest, facts and engine."""
+
+    manifest: Manifest
+    facts: EngineFacts
+    engine: bytes
+
+    def write(self, path: Path) -> None:
+        """Write the file, or leave what was there."""
+        header = {
+            "format": FORMAT,
+            "manifest": self.manifest.to_dict(),
+            "library": self.facts.library,
+            "version": self.facts.version,
+            "data_type": self.facts.data_type,
+            "batch": list(self.facts.batch),
+            "gpu": self.facts.gpu,
+            "bytes": len(self.engine),
+            "sha256": hashlib.sha256(self.engine).hexdigest(),
+        }
+        text = json.dumps(header, ensure_ascii=False, sort_keys=True).encode()
+
+        def content(file: BinaryIO) -> None:
+            for part in (MAGIC, len(text).to_bytes(8, "big"), text, self.engine):
+                file.write(part)
+
+        write_atomically(path, content)
+
+
+def read_engine_file(path: Path | str) -> EngineFile:
+    """Read a file that `write` wrote; nothing in it is executed.
+
+    Raises:
+        CheckpointError: It is missing, foreign, truncated, damaged, or of a newer format.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            header = _header(path, file)
+            engine = file.read()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: does not exist") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    manifest = Manifest.from_dict(header.get("manifest"), path)
+    try:
+        low, tuned, high = (int(size) for size in header["batch"])
+        facts = EngineFacts(
+            str(header["library"]), str(header["version"]), str(header["data_type"]), (low, tuned, high), header["gpu"]
+        )
+        expected, digest = int(header["bytes"]), str(header["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its header is damaged ({type(error).__name__}: {error})") from None
+    if len(engine) < expected:
+        raise CheckpointError(f"{path}: is truncated: {len(engine)} bytes of an engine of {expected}")
+    if hashlib.sha256(engine).hexdigest() != digest:
+        raise CheckpointError(f"{path}: is damaged: its checksum does not fit")
+    return EngineFile(manifest, facts, engine)
+
+
+def _header(path: Path | str, file: BinaryIO) -> dict[str, Any]:
+    magic = file.read(len(MAGIC))
+    if magic != MAGIC:
+        cut = MAGIC.startswith(magic)
+        raise CheckpointError(
+            f"{path}: is truncated: {len(magic)} bytes"
+            if cut
+            else f"{path}: is no engine of oneformer; `oneformer gen_trt_engine` writes one"
+        )
+    length = int.from_bytes(file.read(8), "big")
+    text = file.read(min(length, MAX_HEADER))
+    if len(text) < length or length == 0:
+        raise CheckpointError(f"{path}: is truncated: {len(text)} bytes of a header of {length}")
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its header is damaged: {error}") from None
+    number = header.get("format") if isinstance(header, dict) else None
+    if isinstance(number, int) and number > FORMAT:
+        raise CheckpointError(
+            f"{path}: has engine format {number}, this version reads {FORMAT}; update oneformer-deploy"
+        )
+    if number != FORMAT:
+        raise CheckpointError(f"{path}: its header is damaged (format {number!r})")
+    assert isinstance(header, dict)
+    return header

@@ -1,0 +1,185 @@
+"""ONNX files in 8 bits: weights alone, or layers that compute in INT8 as far as the scores allow."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oneformer_deploy import quantize_report
+from oneformer_deploy.needs import need_onnx
+from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_spec.atomic import write_atomically
+from oneformer_spec.errors import OneFormerError, SpecError
+from oneformer_spec.layer_names import layers_to_quantize
+from oneformer_spec.run_folder import RunFolder
+from oneformer_spec.schema import Spec
+
+if TYPE_CHECKING:
+    import onnx
+
+    from oneformer_deploy.int8_search import Found
+
+FILE_NAME, REPORT = "model_int8.onnx", "quantize.json"
+METADATA_KEY = "oneformer_quantized"
+# What onnxruntime's quantizer is asked for by name; it would ignore a misspelt one.
+OPTIONS = (
+    "ActivationSymmetric",
+    "CalibMovingAverage",
+    "CalibMovingAverageConstant",
+    "CalibTensorRangeSymmetric",
+    "MinimumRealRange",
+    "SmoothQuant",
+    "SmoothQuantAlpha",
+)
+
+
+def run(spec: Spec) -> None:
+    """Write `model_int8.onnx` and `quantize.json` into the folder of the results.
+
+    Raises:
+        SpecError: The file is no ONNX file, an option or a layer is unknown, or calibration images are missing.
+        UsageError: A package is missing.
+        CheckpointError: The file cannot be read.
+        OneFormerError: No layer can be quantized within `quantize.max_metric_drop`.
+    """
+    options = spec.quantize
+    source = Path(options.model_path or "")
+    if source.suffix.lower() != ".onnx":
+        raise SpecError(
+            f'quantize.model_path: found "{source}"; onnxruntime quantizes .onnx files, for .pth set backend: torchao'
+        )
+    _check_options(spec)
+    read_onnx_file(source).manifest()
+    need_onnx("quantize", ("onnx", "sympy"))
+    import onnx
+
+    from oneformer_deploy import int8_graph, number_formats
+
+    model = onnx.load(source)
+    if int8_graph.is_quantized(model) or any(entry.key == METADATA_KEY for entry in model.metadata_props):
+        raise OneFormerError(f"{source}: is quantized already; quantize the file that it was made of")
+    number_formats.name_nodes(model)
+    number_formats.inline_constants(model.graph)
+    (_static if options.mode == "static_ptq" else _weights_only)(spec, source, model)
+
+
+def _check_options(spec: Spec) -> None:
+    options, static = spec.quantize, spec.quantize.mode == "static_ptq"
+    problems = []
+    allowed = ("minmax", "max", "entropy") if static else ("minmax", "max", "rtn_dq")
+    if options.algorithm not in (None, *allowed):
+        problems.append(
+            f"quantize.algorithm: {options.algorithm} does not go with {options.mode}, which takes {', '.join(allowed)}"
+        )
+    if static and not spec.dataset.quant_calibration_dataset.images_dir:
+        problems.append(
+            "dataset.quant_calibration_dataset.images_dir: is not set; static_ptq needs images that show the range of "
+            "each layer's values"
+        )
+    known = OPTIONS if static else ()
+    problems += [
+        f"quantize.backend_kwargs: no option {name!r}; {options.mode} takes {', '.join(known) or 'none'}"
+        for name in options.backend_kwargs or {}
+        if name not in known
+    ]
+    if problems:
+        raise SpecError(problems)
+
+
+def _weights_only(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
+    from oneformer_deploy import weight_only
+
+    kinds = weight_only.layers(model.graph)
+    chosen = layers_to_quantize(kinds, spec.quantize)
+    with RunFolder.open(spec, "quantize") as folder:
+        target = folder.path / FILE_NAME
+        weight_only.store_int8(model, chosen)
+        _write(target, model, spec, chosen)
+        _finish(
+            spec, folder, source, {"quantized": chosen, "kept": [name for name in kinds if name not in set(chosen)]}
+        )
+
+
+def _static(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
+    from oneformer_deploy import int8_graph
+    from oneformer_deploy.calibration import open_calibration
+    from oneformer_deploy.int8_search import search
+    from oneformer_deploy.logit_distance import LogitDistance
+    from oneformer_deploy.model_scores import scorer
+    from oneformer_deploy.onnx import providers
+
+    options = spec.quantize
+    device = "auto" if options.device in (None, "trt") else str(options.device)
+    runs_on = providers(source, device)
+    calibration = open_calibration(
+        spec.dataset.quant_calibration_dataset.images_dir, source, model.graph.input, batch_size=1
+    )
+    target = int8_graph.TENSORRT if options.device == "trt" else int8_graph.CPU
+    feeds = calibration.feeds()
+    with (
+        tempfile.TemporaryDirectory(prefix="oneformer-quantize-") as scratch,
+        int8_graph.Quantizer(
+            model, feeds, target, options.algorithm or "minmax", runs_on, dict(options.backend_kwargs or {})
+        ) as quantizer,
+    ):
+        kinds = {quantizer.origin(name): kind for name, kind in quantizer.layers.items()}
+        wanted = set(layers_to_quantize(kinds, options))
+        layers = [name for name in quantizer.layers if quantizer.origin(name) in wanted]
+        with RunFolder.open(spec, "quantize") as folder:
+            score = scorer(spec, source, calibration.paths, Path(scratch))
+            before = score(source)
+
+            def score_layers(chosen: list[str]) -> dict[str, float]:
+                path = Path(scratch) / "candidate.onnx"
+                _write(path, quantizer.quantized(chosen), spec, chosen)
+                return score(path)
+
+            found = search(
+                layers,
+                before=before,
+                budget=options.max_metric_drop,
+                score=score_layers,
+                distance=LogitDistance(quantizer, feeds, runs_on),
+                report=lambda line: folder.status("RUNNING", line),
+            )
+            _write(folder.path / FILE_NAME, quantizer.quantized(found.layers), spec, found.layers)
+            _finish(spec, folder, source, _facts(found, before, score.kind, list(quantizer.layers)))
+
+
+def _facts(found: Found, before: dict[str, float], kind: str, layers: list[str]) -> dict[str, Any]:
+    kept = [name for name in layers if name not in set(found.layers)]
+    return {
+        "scores_are": kind,
+        "scores_before": before,
+        "scores_after": found.scores,
+        "evaluations": found.evaluations,
+        "distances": found.distances,
+        "quantized": found.layers,
+        "kept": kept,
+    }
+
+
+def _write(target: Path, model: onnx.ModelProto, spec: Spec, layers: list[str]) -> None:
+    """Write the model; its metadata say what was done to it, beside the manifest that came with it."""
+    import json
+
+    done = {
+        "mode": spec.quantize.mode,
+        "algorithm": spec.quantize.algorithm,
+        "device": spec.quantize.device,
+        "layers": len(layers),
+    }
+    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(done))
+    write_atomically(target, model.SerializeToString())
+
+
+def _finish(spec: Spec, folder: RunFolder, source: Path, facts: dict[str, Any]) -> None:
+    target = folder.path / FILE_NAME
+    document = quantize_report.document(spec, source, target, facts)
+    quantize_report.write(folder.path / REPORT, document)
+    print(quantize_report.table(document))
+    print(f"\n{target}\n{folder.path / REPORT}")

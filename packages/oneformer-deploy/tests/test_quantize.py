@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tiny_onnx import write_model
+
+pytest.importorskip("onnx")
+pytest.importorskip("sympy")
+
+import onnx
+
+from oneformer_deploy import onnx as runtime
+from oneformer_deploy import weight_only
+from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.quantize import run
+from oneformer_spec.errors import OneFormerError, SpecError, UsageError
+from oneformer_spec.load import load_spec
+from oneformer_spec.tasks import TASKS
+
+
+@pytest.fixture
+def quantize(model, pictures, tmp_path):
+    def start(*words):
+        base = [f"results_dir={tmp_path}", f"quantize.model_path={model}", *words]
+        run(load_spec([], base).spec)
+        folder = tmp_path / "quantize"
+        return folder / "model_int8.onnx", json.loads((folder / "quantize.json").read_text())
+
+    start.static = (
+        "quantize.mode=static_ptq",
+        f"dataset.quant_calibration_dataset.images_dir={pictures}",
+    )
+    return start
+
+
+def kinds(path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("algorithm", ["minmax", "entropy"])
+def test_int8_layers_find_the_same(quantize, scene, model, algorithm):
+    path, report = quantize(*quantize.static, f"quantize.algorithm={algorithm}", "quantize.max_metric_drop=0.05")
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {*kinds(path)}
+    assert report["quantized"] and report["kept"] == []
+    assert report["scores_are"] == "agreement with the float model"
+    for task in TASKS:
+        was, now = (runtime.open(file).predict([scene], task)[0] for file in (model, path))
+        assert (was.map != now.map).mean() < 0.02
+        assert report["scores_after"][task.value] >= 0.95
+
+
+def test_the_manifest_stays_and_what_was_done_is_recorded(quantize, model):
+    path, _ = quantize(*quantize.static)
+    assert read_onnx_file(path).manifest() == read_onnx_file(model).manifest()
+    assert json.loads(read_onnx_file(path).metadata["oneformer_quantized"])["mode"] == "static_ptq"
+
+
+def test_weights_alone(quantize, scene, model):
+    path, report = quantize()
+    assert kinds(path).count("DequantizeLinear") == 1 and "QuantizeLinear" not in kinds(path)
+    assert report["quantized"] == ["Conv_1"]
+    (was,), (now,) = (runtime.open(file).predict([scene], TASKS[2]) for file in (model, path))
+    np.testing.assert_array_equal(was.map, now.map)
+
+
+def test_a_quantized_file_is_refused(quantize):
+    path, _ = quantize()
+    with pytest.raises(OneFormerError, match="is quantized already"):
+        quantize(f"quantize.model_path={path}")
+
+
+def test_an_engine_wants_zero_in_the_middle(quantize):
+    path, _ = quantize(*quantize.static, "quantize.device=trt", "quantize.max_metric_drop=0.2")
+    zeros = [onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if "zero_point" in t.name]
+    assert zeros and all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("quantize.model_path=",), "quantize.model_path: names no file"),
+        (("quantize.model_path=a.pth",), "for .pth set backend: torchao"),
+        (("quantize.mode=static_ptq",), "images_dir: is not set; static_ptq needs images"),
+        (("quantize.algorithm=entropy",), "entropy does not go with weight_only_ptq, which takes minmax, max, rtn_dq"),
+        (("quantize.backend_kwargs={SmoothQuant: true}",), "no option 'SmoothQuant'; weight_only_ptq takes none"),
+        (("quantize.skip_names=[Conv_2]",), "skip_names[0]: 'Conv_2' fits none of the 1 layers; close are Conv_1"),
+        (("quantize.layers=[{module_name: Gemm}]",), "layers[0].module_name: 'Gemm' fits none"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_written(quantize, tmp_path, words, message):
+    with pytest.raises(SpecError) as caught:
+        quantize(*words)
+    assert message in str(caught.value)
+    assert not (tmp_path / "quantize").exists()
+
+
+def test_a_misspelt_option_of_the_library_is_told(quantize):
+    with pytest.raises(SpecError, match=r"no option 'SmothQuant'; static_ptq takes ActivationSymmetric, "):
+        quantize(*quantize.static, "quantize.backend_kwargs={SmothQuant: true}")
+
+
+def test_missing_packages_name_the_pip_command(quantize, monkeypatch):
+    monkeypatch.setattr("oneformer_deploy.needs.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"quantize needs onnx, sympy; .* 'oneformer-deploy\[quantize\]'"):
+        quantize()
+
+
+def test_rounding_is_to_the_nearest_of_255_steps_per_channel():
+    weights = np.array([[1.0, -0.5], [0.0, 0.0], [1e-3, 5e-4]], dtype=np.float32)
+    values, scales = weight_only.rounded(weights, 0)
+    np.testing.assert_allclose(values * scales[:, None], weights, atol=1 / 254)
+    assert values.dtype == np.int8 and values[0, 0] == 127 and scales[1] == 1
+    np.testing.assert_allclose(values[2] * scales[2], weights[2], atol=1e-3 / 254)
+
+
+def test_scales_need_no_float_model_of_their_own(tmp_path):
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.node[1].name = "Conv_1"
+    weight_only.store_int8(model, ["Conv_1"])
+    onnx.checker.check_model(model, full_check=True)
+    assert "mask_weights" not in {tensor.name for tensor in model.graph.initializer}
