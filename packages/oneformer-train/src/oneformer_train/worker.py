@@ -24,7 +24,7 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception:
+    except Exception:  # its cause lies in the store of the run, where the process that started this one finds it
         return 1
     return 0
 
