@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -43,6 +43,23 @@ class GroupNorm(nn.GroupNorm):
         return means.expand(-1, -1, self.num_channels // self.num_groups).reshape(x.shape[0], self.num_channels, 1, 1)
 
 
+class _SumOfAll(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient, too, is the sum of theirs.
+
+    torch's own is deprecated, and keeps the first group of a process, with its threads, to the process's end.
+    """
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _SumOfAll.forward(context, gradient)
+
+
 class SyncBatchNorm(nn.SyncBatchNorm):
     """Batch normalisation over the batches of all processes, on CPUs too, where torch's own raises.
 
@@ -55,13 +72,11 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         return self._together(x) if grouped and x.device.type == "cpu" else super().forward(x)
 
     def _together(self, x: Tensor) -> Tensor:
-        from torch.distributed.nn.functional import all_reduce  # its gradients go back to all processes
-
         values = x.float().transpose(0, 1).flatten(1)  # (C, B h w)
-        count = all_reduce(torch.tensor(float(values.shape[1])))
-        mean = all_reduce(values.sum(dim=1)) / count
+        count = _SumOfAll.apply(torch.tensor(float(values.shape[1])))
+        mean = _SumOfAll.apply(values.sum(dim=1)) / count
         centred = values - mean[:, None]
-        variance = all_reduce(centred.square().sum(dim=1)) / count
+        variance = _SumOfAll.apply(centred.square().sum(dim=1)) / count
         self._remember(mean.detach(), (variance * count / (count - 1)).detach())
         normed = centred * (self.weight * (variance + self.eps).rsqrt())[:, None] + self.bias[:, None]
         return normed.unflatten(1, (x.shape[0], *x.shape[2:])).transpose(0, 1).to(x.dtype)
