@@ -91,6 +91,7 @@ DECODERS = (
     Row(f"{QUERIES}.dec_layers", "4", network),
     Row(f"{QUERIES}.class_dec_layers", "2", network),
     Row(f"{QUERIES}.num_object_queries", "30", network),
+    Row(f"{QUERIES}.query_init_std", "4.0", network),
     Row(f"{QUERIES}.pre_norm", "true", network),
     Row(f"{QUERIES}.enforce_input_proj", "true", network),
     Row(f"{QUERIES}.size_divisibility", "48", training),

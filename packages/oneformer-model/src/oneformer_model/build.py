@@ -216,6 +216,7 @@ def _query_decoder(section: ModelSection) -> QueryDecoder:
         pre_norm=decoder.pre_norm,
         task_norm=decoder.use_task_norm,
         project_inputs=decoder.enforce_input_proj,
+        query_init_std=decoder.query_init_std,
     )
 
 

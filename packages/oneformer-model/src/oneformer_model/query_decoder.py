@@ -65,10 +65,14 @@ class QueryDecoder(nn.Module):
         pre_norm: bool = False,
         task_norm: bool = True,
         project_inputs: bool = False,
+        query_init_std: float = 1.0,
     ) -> None:
         super().__init__()
         self.num_levels, self.task_norm, self.dim = num_levels, task_norm, dim
         self.query_embedding = nn.Embedding(num_queries, dim)
+        # Attention scores start with about this deviation. At 1 every query sees nearly the mean of the image, so all
+        # start alike to within some percent, and need thousands of steps to part.
+        self.query_embedding.weight.data.mul_(query_init_std)
         self.level_embedding = nn.Embedding(num_levels, dim)
         self.class_projection = nn.Conv2d(mask_dim, dim, 1)
         self.class_transformer = class_transformer

@@ -79,6 +79,11 @@ class OneFormerSection:
     )
     class_dec_layers: int = option(2, minimum=1, help="Decoder layers of the class transformer.")
     num_object_queries: int = option(150, minimum=1, help="Queries, more than text_encoder.n_ctx.", common=True)
+    query_init_std: float = option(
+        1.0,
+        above=0,
+        help="Spread of fresh query positions; above the published 1, queries look at different places from the start.",
+    )
     pre_norm: bool = option(False, help="Normalise before each attention and feed-forward layer instead of after.")
     enforce_input_proj: bool = option(
         False, help="Project the pixel decoder's features even where their channels fit already."
