@@ -67,7 +67,9 @@ def ours(spec: Spec) -> Loop:
     before = resident()
     commands.run(spec)
     (row,) = [row for row in read_metrics(Path(spec.results_dir or "") / "train" / METRICS)][-1:]
-    return Loop(float(row["speed/images_per_second"]), float(row["speed/loader_wait_share"]), resident() - before)
+    # Of several processes the first one has written down what it took, before it gathered a checkpoint.
+    peak = resident() if spec.train.num_gpus == 1 else float(row["memory/peak_gb"]) * 1e9 / 2**20
+    return Loop(float(row["speed/images_per_second"]), float(row["speed/loader_wait_share"]), peak - before)
 
 
 def theirs(spec: Spec) -> Loop:

@@ -3,7 +3,7 @@
     python benchmarks/memory.py --size 256
 
 Swin-T with 150 queries on examples/nuclei in fp32 on the CPU, four images per optimiser step. Every row is a process of
-its own; MB are what training adds to a process that has everything imported.
+its own; MB are what training adds to a process that has everything imported, to the first one of two.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ VARIANTS = {
         "dataset.augmentation.fixed_padding=false",
     ),
 }
+TOGETHER = ("dataset.train.batch_size=2", "train.num_gpus=2")
+STRATEGIES = {
+    f"two processes with batch_size 2, {name}": (*TOGETHER, f"train.distributed_strategy={name}")
+    for name in ("ddp", "ddp_sharded", "fsdp")
+}
 
 
 def main() -> None:
@@ -44,7 +49,7 @@ def main() -> None:
     )
     print("| | peak MB | of the first row |\n|---|---|---|")
     first = 0.0
-    for name, own in VARIANTS.items():
+    for name, own in (VARIANTS | STRATEGIES).items():
         memory = start(OURS, (*words, *own), options.threads).megabytes
         first = first or memory
         print(f"| {name} | {memory:,.0f} | {memory / first:.2f} |", flush=True)
