@@ -102,8 +102,7 @@ def _typed_graph(spec: Spec, source: Path, manifest: Manifest, folder: RunFolder
     formats = number_formats.layer_formats(model.graph, options.data_type, options.layers_precision or ())
     eight = {name: chosen for name, chosen in formats.items() if chosen in number_formats.EIGHT_BITS}
     if eight:
-        with temporary_files(source):
-            model = _eight_bits(spec, model, source, manifest, eight, folder)
+        model = _eight_bits(spec, model, source, manifest, eight, folder)
         # What has no 8-bit form, and all between, computes in fp16.
         formats = {name: "fp16" if name in eight else chosen for name, chosen in formats.items()}
     typed = number_formats.write_formats(model, formats)
@@ -140,7 +139,10 @@ def _eight_bits(
         batch_size=_batches(spec)[1] if batch == -1 else batch,
     )
     folder.status("RUNNING", f"calibrating with {len(calibration.paths)} images")
-    with int8_graph.Quantizer(model, calibration.feeds(), int8_graph.TENSORRT) as quantizer:
+    with (
+        temporary_files(source),
+        int8_graph.Quantizer(model, calibration.feeds(), int8_graph.TENSORRT) as quantizer,
+    ):
         layers = [name for name in quantizer.layers if wanted.get(quantizer.origin(name))]
         result = quantizer.quantized(layers)
     return int8_graph.to_fp8(result) if kinds.pop() == "fp8" else result
