@@ -25,10 +25,11 @@ WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
 # Those that the tests of a package need.
 EXTRAS = {
     "spec": "[encryption,images]",
-    "model": "[onnx]",
+    "model": "[onnx,quantize]",
     "train": "[wandb]",
-    "deploy": "[openvino,quantize]",
+    "deploy": "[openvino,quantize,tensorrt-rtx]",
 }
+SIBLING_EXTRAS = {"spec": "[encryption]"}  # what the tests of the packages above it need of it
 # Tests of one package that skip in its own environment, because torch or typer come with another one.
 NEED_ALL = (
     "packages/oneformer-spec/tests/test_decode.py",
@@ -89,7 +90,14 @@ def tests(session: nox.Session, package: str) -> None:
 def integration(session: nox.Session) -> None:
     """Test all packages together: the whole way, the import arrows, the packaging."""
     install(session, *editable(*PACKAGES), *TEST_TOOLS, "nox", SHARDS)
-    pytest(session, "tests", *NEED_ALL)
+    pytest(session, "tests", "--ignore=tests/parity", "--ignore=tests/engines", *NEED_ALL)
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """Build a whole OneFormer with Swin-T as TensorRT-RTX engines, without a GPU (about 3 minutes, 5 GB of memory)."""
+    install(session, *editable(*PACKAGES), *TEST_TOOLS)
+    pytest(session, "tests/engines")
 
 
 @nox.session
@@ -199,7 +207,7 @@ def editable(*packages: str) -> list[str]:
 
     By name, an installer would serve a wheel of the same version from its cache.
     """
-    extras = {package: EXTRAS.get(package, "") for package in packages}
+    extras = SIBLING_EXTRAS | {package: EXTRAS.get(package, "") for package in packages}
     return [part for name in with_siblings(*packages) for part in ("-e", f"{folder(name)}{extras.get(name, '')}")]
 
 

@@ -68,7 +68,7 @@ def test_all_sessions_but_those_that_take_long_or_change_files_run_by_default(re
         [sys.executable, "-m", "nox", "-l"], capture_output=True, text=True, check=True, cwd=repository
     ).stdout
     rows = [line.split(" -> ") for line in listing.splitlines() if line[:2] in ("* ", "- ")]
-    slow = {"- format", "- parity", "- demo", "- docs", "- constraints"}
+    slow = {"- format", "- engines", "- parity", "- demo", "- docs", "- constraints"}
     assert {name for name, _ in rows if name.startswith("- ")} == slow
     packages = [name[len("* tests(") : -1] for name, _ in rows if name.startswith("* tests(")]
     assert packages == ["spec", "data", "model", "train", "deploy", "cli"]

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PACKAGES = ("spec", "data", "model", "train", "deploy", "cli")
-NOT_PINNED = {"tensorrt", "tensorrt-rtx", "torchao"}  # no session installs them
+NOT_PINNED = {"tensorrt"}  # no session installs it: it builds on a GPU alone
 
 
 def folder(repository: Path, package: str) -> Path:

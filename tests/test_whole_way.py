@@ -205,12 +205,19 @@ def _truncated_image(folder: Path) -> str:
     return path.name
 
 
+def _empty_image(folder: Path) -> str:
+    path = sorted((folder / "images" / "val").iterdir())[-1]
+    path.write_bytes(b"")
+    return path.name
+
+
 BREAKS: dict[str, Callable[[Path], str]] = {
     "a missing image": _missing_image,
     "a PNG that disagrees with its JSON": _other_png,
     "a segment id 0": lambda folder: _annotation(folder, id=0),
     "a class that the label map lacks": lambda folder: _annotation(folder, category_id=99),
     "a truncated image": _truncated_image,
+    "an image of no bytes": _empty_image,
 }
 
 

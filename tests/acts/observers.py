@@ -118,7 +118,7 @@ def training(case: Case) -> dict[str, object]:
 
     The spec that the run records in its files is left out: recording is no effect.
     """
-    images = _run(case, "train")
+    images, _ = _run(case, "train")
     content = checkpoint.read(case.find("oneformer_model_latest.pth"))
     state = content["training"]
     lines = [json.loads(line) for line in case.find("status.json").read_text().splitlines()]
@@ -190,7 +190,7 @@ def encrypted_files(case: Case) -> list[str]:
 
 
 def evaluation(case: Case) -> dict[str, object]:
-    """Evaluate: scores, images that the network saw, files, and which threads opened pictures."""
+    """Evaluate: scores, images that the network saw, files, CPU threads, and which threads opened pictures."""
     openers: set[str] = set()
     opened = Image.open
 
@@ -199,20 +199,15 @@ def evaluation(case: Case) -> dict[str, object]:
         return opened(*arguments, **options)
 
     with patch("PIL.Image.open", listen):
-        images = _run(case, "evaluate")
+        images, threads = _run(case, "evaluate")
     metrics = json.loads(case.find("metrics.json").read_text())
     del metrics["data"]["checkpoint"]
-    return {"metrics": metrics, "images": images, "files": case.files(), "openers": sorted(openers)}
+    return {"metrics": metrics, "images": images, "files": case.files(), "threads": threads, "openers": sorted(openers)}
 
 
 def inference(case: Case) -> dict[str, object]:
     """Segment pictures: what was found, images that the network saw, files, CPU threads."""
-    before = torch.get_num_threads()
-    try:
-        images = _run(case, "inference")
-        threads = torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
+    images, threads = _run(case, "inference")
     labels = [np.asarray(Image.open(path)) for path in sorted(case.folder.rglob("labels/*.png"))]
     return {"labels": digest(labels), "images": images, "files": case.files(), "threads": threads}
 
@@ -276,21 +271,22 @@ def load(case: Case) -> str:
     return case.spec.model.sem_seg_head.name
 
 
-def _run(case: Case, task: str) -> list[tuple[list[int], str]]:
-    """Run a command and return shape and content of every batch of images that went into the network."""
+def _run(case: Case, task: str) -> tuple[list[tuple[list[int], str]], int]:
+    """Run a command: shape and content of every batch of images that went into the network, and torch's CPU threads."""
     images: list[tuple[list[int], str]] = []
 
     def listen(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         if isinstance(module, OneFormer):
             images.append((list(inputs[0].shape), digest(inputs[0])))
 
-    hook = nn.modules.module.register_module_forward_pre_hook(listen)
+    hook, before = nn.modules.module.register_module_forward_pre_hook(listen), torch.get_num_threads()
     try:
         with _silence():
             case.start(task)
+        return images, torch.get_num_threads()
     finally:
         hook.remove()
-    return images
+        torch.set_num_threads(before)
 
 
 def _stable(files: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ ROWS = (
     Row("evaluate.batch_size", "2", evaluation),
     Row("evaluate.task", "semantic", evaluation),
     Row("evaluate.iou_per_class", "false", evaluation),
+    Row("evaluate.num_threads", "3", evaluation),
     Row("inference.gpu_ids", "[70]", inference, refusal="cuda:70"),
     Row("inference.checkpoint", "$other", inference),
     Row("inference.runtime", "openvino", inference, refusal="the runtime openvino reads .onnx"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import oneformer_model
-from oneformer_model import checkpoint, export, runtime
+from oneformer_model import checkpoint, export, quantize, runtime
 from oneformer_model.adapters import files
 from oneformer_model.convert import Format, convert
 from oneformer_spec import encryption
@@ -84,6 +84,18 @@ def test_convert_takes_a_key_off_and_puts_one_on(tmp_path, sealed, monkeypatch):
     monkeypatch.delenv(encryption.KEY_VARIABLE)
     with pytest.raises(UsageError, match="--encrypt: set the key in ONEFORMER_ENCRYPTION_KEY"):
         convert(plain, tmp_path / "third.pth", encrypt=True)
+
+
+def test_a_quantized_checkpoint_is_encrypted(tmp_path, sealed):
+    pytest.importorskip("torchao")
+    words = ["quantize.backend=torchao", "quantize.device=cpu", f"quantize.model_path={sealed}"]
+    with pytest.raises(EncryptionKeyError):
+        quantize.run(load_spec([], [*words, f"results_dir={tmp_path}"]).spec)
+    assert not (tmp_path / "quantize").exists()
+    quantize.run(load_spec([], [*words, f"results_dir={tmp_path}", f"encryption_key={KEY}"]).spec)
+    target = tmp_path / "quantize" / quantize.FILE_NAME
+    assert is_encrypted(target)
+    assert checkpoint.read(target, KEY)["quantized"]["backend"] == "torchao"
 
 
 def test_an_export_is_encrypted(tmp_path, sealed, capsys):

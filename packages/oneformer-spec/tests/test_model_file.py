@@ -76,11 +76,12 @@ def test_a_runtime_gets_the_device_the_threads_and_the_key(monkeypatch: pytest.M
         return open_file
 
     monkeypatch.setattr(model_file, "resolve", resolve)
-    spec = load_spec([], ["inference.num_threads=3", "inference.gpu_ids=[1]", "encryption_key=s3cret"]).spec
+    words = ["inference.num_threads=3", "evaluate.num_threads=2", "inference.gpu_ids=[1]", "encryption_key=s3cret"]
+    spec = load_spec([], words).spec
     monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
     model_file.open_model("a.onnx", spec, spec.inference)
     model_file.open_model("a.onnx", spec, spec.evaluate)
-    assert asked == [("a.onnx", "cuda:1", 3, "s3cret"), ("a.onnx", "auto", None, "s3cret")]
+    assert asked == [("a.onnx", "cuda:1", 3, "s3cret"), ("a.onnx", "auto", 2, "s3cret")]
 
 
 class _Registry:

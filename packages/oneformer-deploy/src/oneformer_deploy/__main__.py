@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         task.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that win over the files")
     info = commands.add_parser("info", parents=[common], help="print what a model file says about itself")
-    info.add_argument("file", metavar="MODEL", type=Path, help="an .onnx or .etlt file")
+    info.add_argument("file", metavar="MODEL", type=Path, help="an .onnx, .etlt or .engine file")
     info.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_deploy.model_names import INPUTS
-from oneformer_deploy.onnx_file import read_onnx_file
 from oneformer_spec.errors import DataError
 from oneformer_spec.frame import plan, prepare
 from oneformer_spec.images import find_images, read_image
@@ -53,33 +52,32 @@ class Calibration:
 
 
 def open_calibration(
-    folder: str, model: Path, inputs: Sequence[onnx.ValueInfoProto], *, batch_size: int
+    folder: str, manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto], *, batch_size: int
 ) -> Calibration:
     """Return the calibration pictures of a folder for an ONNX file.
 
     Args:
         folder: `dataset.quant_calibration_dataset.images_dir`; pictures below it, at any depth.
-        model: The ONNX file, whose manifest says how pictures become inputs.
+        manifest: Of the ONNX file; it says how pictures become inputs.
         inputs: The graph's inputs; a batch that is fixed there wins over `batch_size`.
         batch_size: Pictures per run.
 
     Raises:
         DataError: The folder does not exist or holds no images.
-        CheckpointError: The file has no manifest.
     """
     paths = find_images(folder)
     if not paths:
         raise DataError(f"{folder}: holds no images")
     image, tokens = (next(value for value in inputs if value.name in INPUTS[role]) for role in ("image", "task_tokens"))
     fixed = image.type.tensor_type.shape.dim[0].dim_value
-    return Calibration(tuple(paths), graph_manifest(model, inputs), (image.name, tokens.name), fixed or batch_size)
+    return Calibration(tuple(paths), graph_manifest(manifest, inputs), (image.name, tokens.name), fixed or batch_size)
 
 
-def graph_manifest(model: Path, inputs: Sequence[onnx.ValueInfoProto]) -> Manifest:
-    """Return an ONNX file's manifest, whose fixed size is that of the graph; CheckpointError as in `read_onnx_file`."""
+def graph_manifest(manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto]) -> Manifest:
+    """Return an ONNX file's manifest with the fixed size of its graph's inputs, None where they are open."""
     image = next(value for value in inputs if value.name in INPUTS["image"])
     _, _, height, width = (axis.dim_value for axis in image.type.tensor_type.shape.dim)
-    return replace(read_onnx_file(model).manifest(), fixed_size=(height, width) if height and width else None)
+    return replace(manifest, fixed_size=(height, width) if height and width else None)
 
 
 def _prepared(path: Path, manifest: Manifest) -> NDArray[np.float32]:

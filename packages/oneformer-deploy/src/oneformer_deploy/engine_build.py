@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from oneformer_deploy import gpu_memory, tensorrt_library
 from oneformer_deploy.engine_file import EngineFacts, EngineFile
 from oneformer_deploy.needs import need_onnx
-from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.onnx_file import read_model, read_onnx_file
+from oneformer_deploy.temporary import temporary_files
 from oneformer_deploy.tensorrt_library import Library, Profile
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import check_installed
 from oneformer_spec.entry import note
 from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.manifest import Manifest
@@ -29,6 +31,8 @@ SECTION = "gen_trt_engine"
 def run(spec: Spec) -> None:
     """Build `gen_trt_engine.onnx_file` into `gen_trt_engine.trt_engine`; a file that is there is replaced at the end.
 
+    With `encryption_key` the engine is encrypted, and the ONNX file may be.
+
     Raises:
         SpecError: No file is named, a layer's pattern fits none, or the GPU or calibration images are missing.
         UsageError: TensorRT, or a package beside it, is not installed.
@@ -42,21 +46,25 @@ def run(spec: Spec) -> None:
     target = Path(options.trt_engine) if options.trt_engine else results_folder(spec, SECTION) / FILE_NAME
     if target.suffix.lower() != ".engine":
         raise SpecError(f'{SECTION}.trt_engine: found "{target}", expected a name that ends with .engine')
-    read_onnx_file(source).manifest()
+    described = read_onnx_file(source, spec.encryption_key).manifest()
     need_onnx(SECTION)
+    if spec.encryption_key:
+        check_installed()
     library = tensorrt_library.load(verbose=options.verbose)
     gpu = _select_gpu(options.gpu_id, library)
     with RunFolder.open(spec, SECTION) as folder:
-        graph, manifest = _typed_graph(spec, source, folder)
+        graph, manifest = _typed_graph(spec, source, described, folder)
         start = time.monotonic()
         folder.status("RUNNING", f"building with {library.name} {library.version}")
         engine = _build(spec, library, graph, source)
         facts = EngineFacts(library.name, library.version, options.tensorrt.data_type, _batches(spec), gpu)
-        EngineFile(manifest, facts, engine).write(target)
-    print(
-        f"built: {target} ({library.name} {library.version}, {facts.data_type}, batch {facts.batch[0]} to "
-        f"{facts.batch[2]}, {len(engine) / 1e6:.1f} MB, {time.monotonic() - start:.0f} s)"
-    )
+        EngineFile(manifest, facts, engine).write(target, spec.encryption_key)
+    said = [
+        f"{library.name} {library.version}, {facts.data_type}, batch {facts.batch[0]} to {facts.batch[2]}",
+        f"{len(engine) / 1e6:.1f} MB, {time.monotonic() - start:.0f} s",
+        *(["encrypted"] if spec.encryption_key else []),
+    ]
+    print(f"built: {target} ({', '.join(said)})")
 
 
 def _batches(spec: Spec) -> tuple[int, int, int]:
@@ -77,15 +85,13 @@ def _select_gpu(index: int, library: Library) -> str | None:
     return None
 
 
-def _typed_graph(spec: Spec, source: Path, folder: RunFolder) -> tuple[bytes, Manifest]:
+def _typed_graph(spec: Spec, source: Path, manifest: Manifest, folder: RunFolder) -> tuple[bytes, Manifest]:
     """Return the ONNX file with each layer in its number format, and its manifest."""
-    import onnx
-
     from oneformer_deploy import int8_graph, number_formats
     from oneformer_deploy.calibration import graph_manifest
 
     options = spec.gen_trt_engine.tensorrt
-    model = onnx.load(source)
+    model = read_model(source, spec.encryption_key)
     number_formats.name_nodes(model)
     number_formats.inline_constants(model.graph)
     if not int8_graph.is_symmetric(model):
@@ -96,15 +102,20 @@ def _typed_graph(spec: Spec, source: Path, folder: RunFolder) -> tuple[bytes, Ma
     formats = number_formats.layer_formats(model.graph, options.data_type, options.layers_precision or ())
     eight = {name: chosen for name, chosen in formats.items() if chosen in number_formats.EIGHT_BITS}
     if eight:
-        model = _eight_bits(spec, model, source, eight, folder)
+        model = _eight_bits(spec, model, source, manifest, eight, folder)
         # What has no 8-bit form, and all between, computes in fp16.
         formats = {name: "fp16" if name in eight else chosen for name, chosen in formats.items()}
     typed = number_formats.write_formats(model, formats)
-    return bytes(typed.SerializeToString()), graph_manifest(source, typed.graph.input)
+    return bytes(typed.SerializeToString()), graph_manifest(manifest, typed.graph.input)
 
 
 def _eight_bits(
-    spec: Spec, model: onnx.ModelProto, source: Path, wanted: Mapping[str, str], folder: RunFolder
+    spec: Spec,
+    model: onnx.ModelProto,
+    source: Path,
+    manifest: Manifest,
+    wanted: Mapping[str, str],
+    folder: RunFolder,
 ) -> onnx.ModelProto:
     """Return the model with Q/DQ pairs around the layers that are wanted in 8 bits; a quantized file has its own."""
     from oneformer_deploy import int8_graph
@@ -123,12 +134,15 @@ def _eight_bits(
     batch = spec.gen_trt_engine.batch_size
     calibration = open_calibration(
         spec.dataset.quant_calibration_dataset.images_dir,
-        source,
+        manifest,
         model.graph.input,
         batch_size=_batches(spec)[1] if batch == -1 else batch,
     )
     folder.status("RUNNING", f"calibrating with {len(calibration.paths)} images")
-    with int8_graph.Quantizer(model, calibration.feeds(), int8_graph.TENSORRT) as quantizer:
+    with (
+        temporary_files(source),
+        int8_graph.Quantizer(model, calibration.feeds(), int8_graph.TENSORRT) as quantizer,
+    ):
         layers = [name for name in quantizer.layers if wanted.get(quantizer.origin(name))]
         result = quantizer.quantized(layers)
     return int8_graph.to_fp8(result) if kinds.pop() == "fp8" else result

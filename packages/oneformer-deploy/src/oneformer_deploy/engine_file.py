@@ -1,18 +1,23 @@
 """Engine files: TensorRT's serialised engine behind a header that says which model it is and what may open it.
 
 An engine holds machine code for one TensorRT version and kind of GPU. So nothing of the file reaches TensorRT before
-the header fits: magic, length of the header (8 bytes, big end first), header (JSON), engine.
+the header fits: magic, length of the header (8 bytes, big end first), header (JSON), engine. All of it may be
+encrypted, see `oneformer_spec.encryption`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import encrypted, opened
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import Manifest
 
@@ -37,6 +42,16 @@ class EngineFacts:
 
 
 @dataclass(frozen=True)
+class EngineHeader:
+    """A file's manifest and facts, and the size and SHA-256 that its engine must have."""
+
+    manifest: Manifest
+    facts: EngineFacts
+    num_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class EngineFile:
     """One file's manifest, facts and engine."""
 
@@ -44,8 +59,8 @@ class EngineFile:
     facts: EngineFacts
     engine: bytes
 
-    def write(self, path: Path) -> None:
-        """Write the file, or leave what was there."""
+    def write(self, path: Path, key: str | None = None) -> None:
+        """Write the file, encrypted where there is a key, or leave what was there."""
         header = {
             "format": FORMAT,
             "manifest": self.manifest.to_dict(),
@@ -63,37 +78,60 @@ class EngineFile:
             for part in (MAGIC, len(text).to_bytes(8, "big"), text, self.engine):
                 file.write(part)
 
-        write_atomically(path, content)
+        write_atomically(path, encrypted(content, key))
 
 
-def read_engine_file(path: Path | str) -> EngineFile:
+def read_engine_file(path: Path | str, key: str | None = None) -> EngineFile:
     """Read a file that `write` wrote; nothing in it is executed.
 
+    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+
     Raises:
-        CheckpointError: It is missing, foreign, truncated, damaged, or of a newer format.
+        CheckpointError: It is missing, foreign, truncated, damaged, of a newer format, or encrypted with another key.
     """
+    with _opened(path, key) as file:
+        header = _read_header(path, file)
+        engine = file.read()
+    if hashlib.sha256(engine).hexdigest() != header.digest:
+        raise CheckpointError(f"{path}: is damaged: its checksum does not fit")
+    return EngineFile(header.manifest, header.facts, engine)
+
+
+def read_engine_header(path: Path | str, key: str | None = None) -> EngineHeader:
+    """Read what a file says about its engine, whose content is not looked at; errors as in `read_engine_file`."""
+    with _opened(path, key) as file:
+        return _read_header(path, file)
+
+
+@contextmanager
+def _opened(path: Path | str, key: str | None) -> Iterator[BinaryIO]:
     try:
-        with Path(path).open("rb") as file:
-            header = _header(path, file)
-            engine = file.read()
+        with opened(path, key) as file:
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: does not exist") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_header(path: Path | str, file: BinaryIO) -> EngineHeader:
+    """Return the header; the file then stands at its engine, which is as long as the header says or longer."""
+    header = _header(path, file)
     manifest = Manifest.from_dict(header.get("manifest"), path)
     try:
         low, tuned, high = (int(size) for size in header["batch"])
         facts = EngineFacts(
             str(header["library"]), str(header["version"]), str(header["data_type"]), (low, tuned, high), header["gpu"]
         )
-        expected, digest = int(header["bytes"]), str(header["sha256"])
+        found = EngineHeader(manifest, facts, int(header["bytes"]), str(header["sha256"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header is damaged ({type(error).__name__}: {error})") from None
-    if len(engine) < expected:
-        raise CheckpointError(f"{path}: is truncated: {len(engine)} bytes of an engine of {expected}")
-    if hashlib.sha256(engine).hexdigest() != digest:
-        raise CheckpointError(f"{path}: is damaged: its checksum does not fit")
-    return EngineFile(manifest, facts, engine)
+    start = file.tell()
+    size = file.seek(0, os.SEEK_END) - start
+    file.seek(start)
+    if size < found.num_bytes:
+        raise CheckpointError(f"{path}: is truncated: {size} bytes of an engine of {found.num_bytes}")
+    return found
 
 
 def _header(path: Path | str, file: BinaryIO) -> dict[str, Any]:

@@ -1,38 +1,75 @@
-"""The command `info`: what an exported model says about itself."""
+"""The command `info`: what an exported model or an engine says about itself, without the libraries that run it."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oneformer_deploy.onnx_file import OnnxFile, read_onnx_file
+from oneformer_deploy.engine_file import read_engine_header
+from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_spec.errors import UsageError
 from oneformer_spec.frame import ShortestEdge
 from oneformer_spec.manifest import Manifest
 
 
+@dataclass(frozen=True)
+class Description:
+    """A file's manifest, its size in bytes, who wrote it, the rows that only its kind has, and the same as data."""
+
+    manifest: Manifest
+    num_bytes: int
+    producer: str
+    rows: dict[str, str]
+    facts: dict[str, object]
+
+
 def print_info(path: Path, *, as_json: bool) -> None:
-    """Print the manifest of an ONNX file, with the facts of the file; CheckpointError as in `read_onnx_file`."""
-    file = read_onnx_file(path)
-    manifest = file.manifest()
+    """Print the manifest of an ONNX or engine file, with the facts of the file.
+
+    Raises:
+        UsageError: It is a checkpoint.
+        CheckpointError: As in `read_onnx_file` and `read_engine_file`.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".pth":
+        raise UsageError(f"{path}: info reads .onnx, .etlt and .engine files, not checkpoints")
+    found = _engine(path) if suffix == ".engine" else _graph(path)
     if as_json:
-        print(json.dumps({**manifest.to_dict(), "file": _file_facts(file)}, indent=2))
+        print(json.dumps({**found.manifest.to_dict(), "file": {"bytes": found.num_bytes, **found.facts}}, indent=2))
     else:
-        print("\n".join(_lines(file, manifest)))
+        print("\n".join(_lines(path, found)))
 
 
-def _file_facts(file: OnnxFile) -> dict[str, object]:
-    return {"bytes": file.num_bytes, "producer": file.producer, "opsets": file.opsets, "ir_version": file.ir_version}
+def _graph(path: Path) -> Description:
+    file = read_onnx_file(path)
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
+    facts = {"producer": file.producer, "opsets": file.opsets, "ir_version": file.ir_version}
+    return Description(file.manifest(), file.num_bytes, file.producer, {"opset": opsets}, facts)
 
 
-def _lines(file: OnnxFile, manifest: Manifest) -> list[str]:
+def _engine(path: Path) -> Description:
+    header = read_engine_header(path)
+    facts = header.facts
+    low, tuned, high = facts.batch
     rows = {
-        "file": f"{file.path} ({file.num_bytes / 1e6:.1f} MB)",
+        "engine": f"{facts.library} {facts.version}, {facts.data_type}",
+        "built on": facts.gpu or "a host without GPU",
+        "batch": str(low) if low == high else f"{low} to {high}, tuned for {tuned}",
+    }
+    return Description(header.manifest, header.num_bytes, facts.library, rows, asdict(facts))
+
+
+def _lines(path: Path, found: Description) -> list[str]:
+    manifest, thresholds = found.manifest, found.manifest.thresholds
+    rows = {
+        "file": f"{path} ({found.num_bytes / 1e6:.1f} MB)",
         "model": manifest.model_name or "no name",
-        "made by": ", ".join(f"{name} {version}" for name, version in manifest.producer.items()) or file.producer,
-        "opset": ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items()),
+        "made by": ", ".join(f"{name} {version}" for name, version in manifest.producer.items()) or found.producer,
+        **found.rows,
         "input": _input_size(manifest),
-        "thresholds": f"object mask {manifest.thresholds.object_mask:g}, overlap {manifest.thresholds.overlap:g}, "
-        f"at most {manifest.thresholds.topk} instances",
+        "thresholds": f"object mask {thresholds.object_mask:g}, overlap {thresholds.overlap:g}, "
+        f"at most {thresholds.topk} instances",
         "classes": str(len(manifest.labels)),
     }
     labels = [

@@ -42,7 +42,7 @@ def scorer(spec: Spec, source: Path, pictures: Sequence[Path], scratch: Path) ->
         return Metrics(spec, scratch)
     missing = "oneformer-data is not installed" if labelled else "dataset.val and dataset.test are not set"
     note(f"{missing}: the loss is measured as disagreement with the float model on calibration images")
-    return Agreement(source, tuple(pictures[:PICTURES]))
+    return Agreement(source, tuple(pictures[:PICTURES]), spec.encryption_key)
 
 
 @dataclass
@@ -76,6 +76,7 @@ class Agreement:
 
     source: Path
     pictures: tuple[Path, ...]
+    key: str | None = None
     kind: str = "agreement with the float model"
 
     def __call__(self, path: Path) -> dict[str, float]:
@@ -91,7 +92,7 @@ class Agreement:
         return list(self._results(self.source))
 
     def _results(self, path: Path) -> Iterator[list[Segmentation]]:
-        segmenter = onnx.open(path)
+        segmenter = onnx.open(path, key=self.key)
         for picture in self.pictures:
             pixels = read_image(picture)
             yield [segmenter.predict([pixels], task)[0] for task in TASKS]

@@ -11,11 +11,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from oneformer_deploy.graph_interface import one_line
 from oneformer_spec.encryption import is_encrypted, opened
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.manifest import METADATA_KEY, Manifest
+
+if TYPE_CHECKING:
+    import onnx
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # wire types
 
@@ -84,6 +88,20 @@ def graph_source(path: Path, key: str | None = None) -> str | bytes:
             raise CheckpointError(f"{path}: is encrypted, but keeps weights in other files; export it again")
         file.seek(0)
         return file.read()
+
+
+def read_model(path: Path, key: str | None = None) -> onnx.ModelProto:
+    """Return the whole model, its weights inside, encrypted or not; needs the package onnx.
+
+    CheckpointError where the graph is damaged, or weights that lie in other files are not there.
+    """
+    import onnx
+
+    source = graph_source(path, key)
+    try:
+        return onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
+    except Exception as error:  # those of protobuf, of onnx's checker, of the file system
+        raise CheckpointError(f"{path}: onnx cannot load it: {one_line(error)}") from error
 
 
 def _has_external_data(file: BinaryIO) -> bool:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from oneformer_deploy import quantize_report
 from oneformer_deploy.needs import need_onnx
-from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.onnx_file import read_model, read_onnx_file
+from oneformer_deploy.temporary import temporary_files
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import check_installed, encrypted
 from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.layer_names import layers_to_quantize
+from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder
 from oneformer_spec.schema import Spec
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
     from oneformer_deploy.int8_search import Found
 
-FILE_NAME, REPORT = "model_int8.onnx", "quantize.json"
+NAME, REPORT = "model_int8", "quantize.json"
+SUFFIXES = (".onnx", ".etlt")
 METADATA_KEY = "oneformer_quantized"
 # What onnxruntime's quantizer is asked for by name; it would ignore a misspelt one.
 OPTIONS = (
@@ -35,7 +39,9 @@ OPTIONS = (
 
 
 def run(spec: Spec) -> None:
-    """Write `model_int8.onnx` and `quantize.json` into the folder of the results.
+    """Write `model_int8.onnx`, or `.etlt` as the source is, and `quantize.json` into the folder of the results.
+
+    With `encryption_key` the model is encrypted, and the source may be.
 
     Raises:
         SpecError: The file is no ONNX file, an option or a layer is unknown, or calibration images are missing.
@@ -45,23 +51,28 @@ def run(spec: Spec) -> None:
     """
     options = spec.quantize
     source = Path(options.model_path or "")
-    if source.suffix.lower() != ".onnx":
+    if source.suffix.lower() not in SUFFIXES:
         raise SpecError(
-            f'quantize.model_path: found "{source}"; onnxruntime quantizes .onnx files, for .pth set backend: torchao'
+            f'quantize.model_path: found "{source}"; onnxruntime quantizes {" and ".join(SUFFIXES)} files, '
+            "for .pth set backend: torchao"
         )
     _check_options(spec)
-    read_onnx_file(source).manifest()
+    manifest = read_onnx_file(source, spec.encryption_key).manifest()
     need_onnx("quantize", ("onnx", "sympy"))
-    import onnx
-
+    if spec.encryption_key:
+        check_installed()
     from oneformer_deploy import int8_graph, number_formats
 
-    model = onnx.load(source)
+    model = read_model(source, spec.encryption_key)
     if int8_graph.is_quantized(model) or any(entry.key == METADATA_KEY for entry in model.metadata_props):
         raise OneFormerError(f"{source}: is quantized already; quantize the file that it was made of")
     number_formats.name_nodes(model)
     number_formats.inline_constants(model.graph)
-    (_static if options.mode == "static_ptq" else _weights_only)(spec, source, model)
+    if options.mode == "static_ptq":
+        with temporary_files(source):
+            _static(spec, source, manifest, model)
+    else:
+        _weights_only(spec, source, model)
 
 
 def _check_options(spec: Spec) -> None:
@@ -93,15 +104,14 @@ def _weights_only(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
     kinds = weight_only.layers(model.graph)
     chosen = layers_to_quantize(kinds, spec.quantize)
     with RunFolder.open(spec, "quantize") as folder:
-        target = folder.path / FILE_NAME
         weight_only.store_int8(model, chosen)
-        _write(target, model, spec, chosen)
+        _write(_target(spec, folder), model, spec, chosen)
         _finish(
             spec, folder, source, {"quantized": chosen, "kept": [name for name in kinds if name not in set(chosen)]}
         )
 
 
-def _static(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
+def _static(spec: Spec, source: Path, manifest: Manifest, model: onnx.ModelProto) -> None:
     from oneformer_deploy import int8_graph
     from oneformer_deploy.calibration import open_calibration
     from oneformer_deploy.int8_search import search
@@ -113,7 +123,7 @@ def _static(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
     device = "auto" if options.device in (None, "trt") else str(options.device)
     runs_on = providers(source, device)
     calibration = open_calibration(
-        spec.dataset.quant_calibration_dataset.images_dir, source, model.graph.input, batch_size=1
+        spec.dataset.quant_calibration_dataset.images_dir, manifest, model.graph.input, batch_size=1
     )
     target = int8_graph.TENSORRT if options.device == "trt" else int8_graph.CPU
     feeds = calibration.feeds()
@@ -143,7 +153,7 @@ def _static(spec: Spec, source: Path, model: onnx.ModelProto) -> None:
                 distance=LogitDistance(quantizer, feeds, runs_on),
                 report=lambda line: folder.status("RUNNING", line),
             )
-            _write(folder.path / FILE_NAME, quantizer.quantized(found.layers), spec, found.layers)
+            _write(_target(spec, folder), quantizer.quantized(found.layers), spec, found.layers)
             _finish(spec, folder, source, _facts(found, before, score.kind, list(quantizer.layers)))
 
 
@@ -160,6 +170,12 @@ def _facts(found: Found, before: dict[str, float], kind: str, layers: list[str])
     }
 
 
+def _target(spec: Spec, folder: RunFolder) -> Path:
+    """Return the file to write; a name that ends with .etlt is an encrypted file's alone."""
+    suffix = Path(spec.quantize.model_path or "").suffix.lower()
+    return folder.path / f"{NAME}{suffix if spec.encryption_key else SUFFIXES[0]}"
+
+
 def _write(target: Path, model: onnx.ModelProto, spec: Spec, layers: list[str]) -> None:
     """Write the model; its metadata say what was done to it, beside the manifest that came with it."""
     import json
@@ -174,11 +190,11 @@ def _write(target: Path, model: onnx.ModelProto, spec: Spec, layers: list[str]) 
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     model.metadata_props.add(key=METADATA_KEY, value=json.dumps(done))
-    write_atomically(target, model.SerializeToString())
+    write_atomically(target, encrypted(model.SerializeToString(), spec.encryption_key))
 
 
 def _finish(spec: Spec, folder: RunFolder, source: Path, facts: dict[str, Any]) -> None:
-    target = folder.path / FILE_NAME
+    target = _target(spec, folder)
     document = quantize_report.document(spec, source, target, facts)
     quantize_report.write(folder.path / REPORT, document)
     print(quantize_report.table(document))

@@ -12,6 +12,7 @@ def oneformer_commands() -> list[Command]:
         Command("inference", "oneformer_deploy.commands:run", "Segment a folder of images."),
         Command("gen_trt_engine", "oneformer_deploy.engine_build:run", "Build a TensorRT engine of an ONNX file."),
         Command("quantize", "oneformer_deploy.quantize:run", "Make a model smaller: 8-bit weights, INT8 layers."),
+        Command("info", "oneformer_deploy.info_app:app", "Print what an exported model says about itself.", "app"),
     ]
 
 

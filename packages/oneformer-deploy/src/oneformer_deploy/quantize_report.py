@@ -23,7 +23,7 @@ FREE_SIZE = 512  # pixels, of the picture that models of open size are timed on
 def document(spec: Spec, source: Path, target: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that is known: settings, files with size and speed, and `facts`."""
     options = spec.quantize
-    seconds = seconds_per_image(source, target)
+    seconds = seconds_per_image(source, target, key=spec.encryption_key)
     files = {
         name: {"path": str(path), "bytes": path.stat().st_size, "seconds_per_image": seconds[index]}
         for index, (name, path) in enumerate((("before", source), ("after", target)))
@@ -54,9 +54,9 @@ def table(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def seconds_per_image(*paths: Path) -> list[float]:
+def seconds_per_image(*paths: Path, key: str | None = None) -> list[float]:
     """Return the shortest time of one image for each file; they take turns, so that a busy machine is busy for all."""
-    segmenters = [onnx.open(path, "cpu") for path in paths]
+    segmenters = [onnx.open(path, "cpu", key=key) for path in paths]
     times: list[list[float]] = [[] for _ in paths]
     for _ in range(ROUNDS + 1):
         for segmenter, own in zip(segmenters, times, strict=True):

@@ -23,13 +23,13 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None,
         path: The file that `gen_trt_engine` wrote.
         device: "cuda", "cuda:N", or "auto", the first GPU.
         num_threads: Has no effect: an engine runs on the GPU.
-        key: Has no effect: engines are not encrypted.
+        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
         CheckpointError: The file is missing, truncated, foreign, or of another TensorRT version; or there is no GPU.
         UsageError: A package is missing; the message names the pip command.
     """
-    file = read_engine_file(path)
+    file = read_engine_file(path, key)
     library = tensorrt_library.load(_library(path, file.facts))
     if library.version != file.facts.version:
         raise CheckpointError(

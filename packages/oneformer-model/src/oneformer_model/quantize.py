@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from oneformer_model import checkpoint, int8_weights, weights
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.encryption import check_installed
 from oneformer_spec.errors import CheckpointError, SpecError, UsageError
 from oneformer_spec.layer_names import layers_to_quantize
 from oneformer_spec.manifest import Manifest
@@ -33,15 +34,19 @@ _SIZE = 256  # pixels, of the picture that outputs are compared on
 def run(spec: Spec) -> None:
     """Write `model_int8.pth`, for inference, and `quantize.json` into the folder of the results.
 
+    With `encryption_key` the checkpoint is encrypted, and the one that is read may be.
+
     Raises:
         SpecError: Mode, algorithm, an option or a layer is none that torchao serves here.
         UsageError: torchao is not installed.
         CheckpointError: The file cannot be read, or is in 8 bits already.
     """
-    options = spec.quantize
+    options, key = spec.quantize, spec.encryption_key
     _check(spec)
-    found = weights.read(str(options.model_path))
-    if found.kind == weights.OURS and RECORD in checkpoint.read(found.source):
+    if key:
+        check_installed()
+    found = weights.read(str(options.model_path), key=key)
+    if found.kind == weights.OURS and RECORD in checkpoint.read(found.source, key):
         raise CheckpointError(f"{found.source}: is quantized already; quantize the file that it was made of")
     model = found.model()
     layers = {
@@ -55,8 +60,9 @@ def run(spec: Spec) -> None:
         before = _logits(model, found.manifest)
         state = int8_weights.stored(model.state_dict(), _quantized(model.to(device), set(chosen)))
         target = folder.path / FILE_NAME
-        checkpoint.save(target, state_dict=state, manifest=found.manifest, extra={RECORD: _record(spec, chosen)})
-        after = _logits(weights.load(target), found.manifest)
+        record = {RECORD: _record(spec, chosen)}
+        checkpoint.save(target, state_dict=state, manifest=found.manifest, extra=record, key=key)
+        after = _logits(weights.load(target, key=key), found.manifest)
         changes = {
             name: float((was - now).abs().mean() / was.abs().mean())
             for name, was, now in zip(("class_logits", "mask_logits"), before, after, strict=True)
@@ -77,9 +83,10 @@ def run(spec: Spec) -> None:
 def _check(spec: Spec) -> None:
     options, problems = spec.quantize, []
     path = Path(str(options.model_path))
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() in (".onnx", ".etlt"):
         problems.append(
-            f'quantize.model_path: found "{path}"; torchao quantizes checkpoints, for .onnx set backend: onnxruntime'
+            f'quantize.model_path: found "{path}"; torchao quantizes checkpoints, '
+            f"for {path.suffix} set backend: onnxruntime"
         )
     if options.mode == "static_ptq":
         problems.append(

@@ -40,12 +40,11 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
         CheckpointError: The file cannot be read.
     """
     device = "auto" if section.gpu_ids[0] == 0 else f"cuda:{section.gpu_ids[0]}"
-    threads = section.num_threads if isinstance(section, InferenceSection) else None
     runtime = registry().runtime(path, section.runtime)
     if section.precision not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
-    options = {"num_threads": threads, "key": spec.encryption_key}
+    options = {"num_threads": section.num_threads, "key": spec.encryption_key}
     if len(runtime.precisions) > 1:
         options["precision"] = section.precision
     return with_thresholds(resolve(runtime.target)(path, device, **options), spec)

@@ -24,6 +24,7 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "score": "oneformer-data",
         "dataset": "oneformer-data",
         "inference": "oneformer-deploy",
+        "info": "oneformer-deploy",
         "gen_trt_engine": "oneformer-deploy[tensorrt]",
         "quantize": "oneformer-deploy[quantize]",
         "export": "oneformer-model[onnx]",

@@ -27,6 +27,7 @@ class EvaluateSection:
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is dataset.test.batch_size.")
     task: str = option("all", choices=MODES, help="Task to score; all gives mIoU, AP and PQ in one run.", common=True)
     iou_per_class: bool = option(True, help="Report every class beside the means.")
+    num_threads: int | None = option(None, minimum=1, help="CPU threads of the runtime; null takes all cores.")
 
 
 @dataclass(frozen=True)
