@@ -3,17 +3,21 @@
     python benchmarks/runtimes.py -e spec.yaml --checkpoint results/train/oneformer_model_latest.pth
 
 The checkpoint is exported with open sizes; each runtime then scores the data of the spec in a process of its own, which
-imports what that runtime needs and nothing else. All fp32 runtimes must score what torch does.
+imports what that runtime needs and nothing else. All fp32 runtimes must score what torch does. An INT8 file is measured
+too where `dataset.quant_calibration_dataset.images_dir` is set; `quantize.*` say how it is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +37,29 @@ RUNTIMES = {
     "onnxruntime": ("onnx", "onnxruntime", "fp32"),
     "openvino": ("onnx", "openvino", "fp32"),
     "openvino bf16": ("onnx", "openvino", "bf16"),
+    "onnxruntime int8": ("int8", "onnxruntime", "fp32"),
+    "openvino int8": ("int8", "openvino", "fp32"),
+    "openvino i8 bf16": ("int8", "openvino", "bf16"),
 }
-"""What is measured: the model file, the runtime, and its precision."""
+"""What is measured: the model file, the runtime, and its precision, in an INT8 file that of the layers left."""
 TOLERANCE = 1e-3
 
 
 def how(runtime: str, precision: str, threads: int) -> list[str]:
     """Return the settings of a side."""
     return [f"inference.runtime={runtime}", f"inference.precision={precision}", f"inference.num_threads={threads}"]
+
+
+def quantize(model: Path, folder: Path, experiment_spec: Sequence[Path], overrides: Sequence[str]) -> Path:
+    """Return the INT8 file of an exported model, made as the spec says, below `folder`; what is said stays unsaid."""
+    from oneformer_deploy.onnx_quantize import FILE_NAME
+    from oneformer_deploy.quantize import run
+
+    results = folder / "quantize"
+    words = [*overrides, f"quantize.results_dir={results}", f"quantize.model_path={model}", "quantize.mode=static_ptq"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(load_spec(experiment_spec, words).spec)
+    return results / FILE_NAME
 
 
 def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: str) -> dict[str, float]:
@@ -79,17 +98,21 @@ def print_runtimes(arguments: argparse.Namespace) -> bool:
         model = Path(name) / "model.onnx"
         words = [*arguments.overrides, f"results_dir={name}", f"export.checkpoint={arguments.checkpoint}"]
         words += [f"export.onnx_file={model}", "export.dynamic_size=true"]
-        export(load_spec(arguments.experiment_spec, words).spec)
+        spec = load_spec(arguments.experiment_spec, words).spec
+        export(spec)
         paths = {"pth": arguments.checkpoint, "onnx": model}
+        if spec.dataset.quant_calibration_dataset.images_dir:
+            paths["int8"] = quantize(model, Path(name), arguments.experiment_spec, arguments.overrides)
+        sides = {side: file for side, (file, _, _) in RUNTIMES.items() if file in paths}
         rows = {}
-        for side, (file, _, _) in RUNTIMES.items():
+        for side, file in sides.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--file", str(paths[file])]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             rows[side] = json.loads(output.splitlines()[-1])
-    print("".join(["runtime".ljust(16), *(f"{name:>10}" for name in rows["torch"])]))
+    print("".join(["runtime".ljust(18), *(f"{name:>10}" for name in rows["torch"])]))
     for side, row in rows.items():
-        print(side.ljust(16) + "".join(f"{value:10.4f}" if value < 10 else f"{value:10.1f}" for value in row.values()))
-    exact = [side for side, (_, _, precision) in RUNTIMES.items() if precision == "fp32"]
+        print(side.ljust(18) + "".join(f"{value:10.4f}" if value < 10 else f"{value:10.1f}" for value in row.values()))
+    exact = [side for side, file in sides.items() if file != "int8" and RUNTIMES[side][2] == "fp32"]
     worst = max(abs(rows[side][name] - rows["torch"][name]) for side in exact for name in ("PQ", "AP", "mIoU"))
     print(f"largest difference of an fp32 runtime from torch: {worst:.1e}, allowed {TOLERANCE:.0e}")
     return worst <= TOLERANCE

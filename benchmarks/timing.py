@@ -30,7 +30,7 @@ def compare(sides: Mapping[str, Run], repeats: int, what: str, *, peer: str, clo
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, values in times.items():
         ratio = "" if name == peer else f"   {medians[peer] / medians[name]:.2f} times as fast as {peer}"
-        print(f"  {name:<16}{medians[name]:7.3f} s  ({min(values):.3f} to {max(values):.3f}){ratio}", flush=True)
+        print(f"  {name:<18}{medians[name]:7.3f} s  ({min(values):.3f} to {max(values):.3f}){ratio}", flush=True)
     return medians
 
 

@@ -51,6 +51,17 @@ def test_int8_layers_find_the_same(quantize, scene, model, algorithm):
         assert report["scores_after"][task.value] >= 0.95
 
 
+@pytest.mark.parametrize("words", [(), ("quantize.device=trt",)], ids=["uint8", "symmetric"])
+def test_openvino_takes_both_forms(quantize, scene, model, words):
+    pytest.importorskip("openvino")
+    from oneformer_deploy import openvino
+
+    path, _ = quantize(*quantize.static, *words, "quantize.max_metric_drop=0.2")
+    for task in TASKS:
+        was, now = (openvino.open(file, num_threads=1).predict([scene], task)[0] for file in (model, path))
+        assert (was.map != now.map).mean() < 0.02
+
+
 def test_the_manifest_stays_and_what_was_done_is_recorded(quantize, model):
     path, _ = quantize(*quantize.static)
     assert read_onnx_file(path).manifest() == read_onnx_file(model).manifest()
