@@ -29,10 +29,10 @@ from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_token
 from oneformer_model.build import build
 from oneformer_spec.encryption import is_encrypted
 from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.world import World
 from oneformer_train.distributed import trainer_settings
 from oneformer_train.loaders import course_of, training_loader, validation_loader
 from oneformer_train.weights_and_biases import open_report
-from oneformer_train.world import World
 
 TEXTS = 4
 
