@@ -268,7 +268,7 @@ class TestReadAhead:
                 read.append(index)
                 return super().__getitem__(index)
 
-        assert list(read_ahead(Samples(range(20)), num_workers)) == list(range(20))
+        assert list(read_ahead(Samples(range(20)), num_workers, range(20))) == list(range(20))
         assert sorted(read) == list(range(20))
 
     def test_threads_read_and_few_samples_wait(self):
@@ -279,7 +279,7 @@ class TestReadAhead:
                 readers[index] = threading.current_thread()
                 return super().__getitem__(index)
 
-        coming = read_ahead(Samples(range(100)), 2)
+        coming = read_ahead(Samples(range(100)), 2, range(100))
         assert next(coming) == 0
         coming.close()
         assert len(readers) <= 5
@@ -292,7 +292,7 @@ class TestReadAhead:
                     raise DataError("broken")
                 return super().__getitem__(index)
 
-        coming = read_ahead(Samples(range(9)), 2)
+        coming = read_ahead(Samples(range(9)), 2, range(9))
         assert [next(coming), next(coming)] == [0, 1]
         with pytest.raises(DataError, match="broken"):
             next(coming)
