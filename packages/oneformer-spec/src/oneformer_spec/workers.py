@@ -21,7 +21,7 @@ from oneformer_spec.schema import Spec
 from oneformer_spec.work import Report
 from oneformer_spec.world import World
 
-GRACE = 10.0  # seconds that a process has to end by itself
+GRACE = 30.0  # seconds that a process has to end by itself
 _COMMAND = (sys.executable, "-P", "-m", "oneformer_spec.worker")
 
 
@@ -87,7 +87,7 @@ class Worker:
         """
         try:
             message = self.line.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # before or within a message
             raise self._ended() from None
         match message:
             case Failure():
