@@ -15,6 +15,7 @@ from acts.row import filled
 from acts.settings import SETTINGS, copy_data, save_model
 
 RUNTIMES = {"torch": "model.pth", "onnxruntime": "model.onnx", "openvino": "model.onnx"}
+PICTURES = "examples/nuclei/images/val"
 LIMIT = 300  # seconds after which a command counts as hanging
 WITHOUT_TORCH = "raise ImportError('torch is not to be imported')"
 
@@ -54,7 +55,7 @@ def words(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
         f"dataset.val.annotations={nuclei}/annotations/panoptic_val.json",
         f"dataset.val.panoptic={nuclei}/panoptic/val",
         f"dataset.label_map={nuclei}/label_map.json",
-        f"inference.images_dir={nuclei}/images/val",
+        f"inference.images_dir={repository / PICTURES}",
         "inference.mode=all",
         "model.test.object_mask_threshold=0.0",
         "evaluate.batch_size=2",
@@ -114,12 +115,13 @@ def test_two_machines_write_the_files_of_one(words: tuple[str, ...], tmp_path: P
     assert written(tmp_path / "one") == written(tmp_path / "two")
 
 
-def test_a_picture_that_breaks_an_evaluation_is_the_same_line(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_picture_that_breaks_an_evaluation_is_the_same_line(
+    repository: Path, words: tuple[str, ...], tmp_path: Path
+) -> None:
     root = Path(words[-1].partition("=")[2])
     images = tmp_path / "images"
     images.mkdir()
-    source = next(Path(word.partition("=")[2]) for word in words if word.endswith("images/val"))
-    for path in source.iterdir():
+    for path in (repository / PICTURES).iterdir():
         (images / path.name).write_bytes(path.read_bytes())
     last = sorted(images.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:100])
@@ -143,13 +145,12 @@ def test_a_picture_that_breaks_an_evaluation_is_the_same_line(words: tuple[str, 
     ("number", "code", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_a_signal_ends_all_processes_with_one_line(
-    words: tuple[str, ...], tmp_path: Path, number: int, code: int, line: str
+    repository: Path, words: tuple[str, ...], tmp_path: Path, number: int, code: int, line: str
 ) -> None:
     root, images = Path(words[-1].partition("=")[2]), tmp_path / "images"
     images.mkdir()
-    source = next(Path(word.partition("=")[2]) for word in words if word.endswith("images/val"))
-    for path in source.iterdir():
-        for copy in range(100):
+    for path in (repository / PICTURES).iterdir():
+        for copy in range(10):
             (images / f"{copy}_{path.name}").symlink_to(path)
     chosen = [f"inference.checkpoint={root / 'model.pth'}", f"inference.images_dir={images}", "inference.num_gpus=2"]
     process = command("inference", *words, *chosen, f"results_dir={tmp_path}")
