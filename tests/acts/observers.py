@@ -27,12 +27,13 @@ from oneformer_data.packed import CACHE_VARIABLE
 from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
 from oneformer_model.build import build
+from oneformer_spec import workers
 from oneformer_spec.encryption import is_encrypted
 from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.world import World
 from oneformer_train.distributed import trainer_settings
 from oneformer_train.loaders import course_of, training_loader, validation_loader
 from oneformer_train.weights_and_biases import open_report
-from oneformer_train.world import World
 
 TEXTS = 4
 
@@ -210,6 +211,24 @@ def inference(case: Case) -> dict[str, object]:
     images, threads = _run(case, "inference")
     labels = [np.asarray(Image.open(path)) for path in sorted(case.folder.rglob("labels/*.png"))]
     return {"labels": digest(labels), "images": images, "files": case.files(), "threads": threads}
+
+
+def processes_of(task: str) -> Observer:
+    """Return an observer that runs a command and counts the processes that it starts."""
+
+    def observe(case: Case) -> int:
+        started: list[object] = []
+        start = workers._start
+
+        def listen(world: World) -> workers.Worker:
+            started.append(world)
+            return start(world)
+
+        with patch.object(workers, "_start", listen):
+            _run(case, task)
+        return len(started)
+
+    return observe
 
 
 def export(case: Case) -> dict[str, object]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from acts.observers import evaluation, export, export_device, exporter_talk, inference, load
+from acts.observers import evaluation, export, export_device, exporter_talk, inference, load, processes_of
 from acts.row import Row
 
 EVERY_QUERY = ("model.test.object_mask_threshold=0.0", "model.test.overlap_threshold=0.0")
 ROWS = (
+    Row("evaluate.num_gpus", "2", processes_of("evaluate")),
     Row("evaluate.gpu_ids", "[70]", evaluation, refusal="cuda:70"),
     Row("evaluate.checkpoint", "$other", evaluation),
     Row("evaluate.runtime", "openvino", evaluation, refusal="the runtime openvino reads .onnx"),
@@ -16,6 +17,8 @@ ROWS = (
     Row("evaluate.task", "semantic", evaluation),
     Row("evaluate.iou_per_class", "false", evaluation),
     Row("evaluate.num_threads", "3", evaluation),
+    Row("inference.num_gpus", "2", processes_of("inference")),
+    Row("inference.num_nodes", "2", inference, refusal="inference.num_nodes: 2: set NODE_RANK"),
     Row("inference.gpu_ids", "[70]", inference, refusal="cuda:70"),
     Row("inference.checkpoint", "$other", inference),
     Row("inference.runtime", "openvino", inference, refusal="the runtime openvino reads .onnx"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from oneformer_data import evaluate
-from oneformer_data.evaluation import batches, evaluate_parts, read_ahead
+from oneformer_data.evaluation import batches, count_parts, evaluate_parts, read_ahead, scores
 from oneformer_spec import model_file
 from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
@@ -21,6 +22,7 @@ from oneformer_spec.plugins import registry
 from oneformer_spec.schema import DatasetSection, Spec, Split
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS
+from oneformer_spec.world import World
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
@@ -239,6 +241,30 @@ def test_pictures_of_one_size_go_together(folder, labels, segmenter, calls):
     assert done == [(3, 4), (4, 4)]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+@pytest.mark.parametrize("size", [2, 3, 20])
+def test_shares_see_the_batches_and_give_the_numbers_of_one_process(folder, labels, segmenter, batch_size, size):
+    for number in range(13, 33):
+        height, width = ((24, 32), (16, 16), (24, 40))[number % 3]
+        ids = np.full((height, width), 1)
+        ids[2 : 4 + number % 7, 2:9] = 2
+        folder.add(number, ids, [{"id": 1, "category_id": 7}, {"id": 2, "category_id": 3}])
+    # Of two pictures of one name the first counts.
+    parts = {"city": folder.open(), "field": [replace(folder.open()[number % 7], name="one") for number in range(9)]}
+    seen = []
+
+    def predict(images, task):
+        seen.append((task, [image.tobytes() for image in images]))
+        return segmenter.predict(images, task, min_score=0.0)
+
+    whole = evaluate_parts(parts, predict, TASKS, labels, batch_size=batch_size)
+    batches_of_one, seen = seen, []
+    worlds = [World(rank, rank, size, size) for rank in range(size)]
+    counted = [count_parts(parts, predict, TASKS, labels, batch_size=batch_size, world=world) for world in worlds]
+    assert scores(pickle.loads(pickle.dumps(counted)), TASKS, labels) == whole
+    assert sorted(seen) == sorted(batches_of_one)
+
+
 def test_few_samples_are_held_back():
     @dataclass
     class Sized:
@@ -268,7 +294,7 @@ class TestReadAhead:
                 read.append(index)
                 return super().__getitem__(index)
 
-        assert list(read_ahead(Samples(range(20)), num_workers)) == list(range(20))
+        assert list(read_ahead(Samples(range(20)), num_workers, range(20))) == list(range(20))
         assert sorted(read) == list(range(20))
 
     def test_threads_read_and_few_samples_wait(self):
@@ -279,7 +305,7 @@ class TestReadAhead:
                 readers[index] = threading.current_thread()
                 return super().__getitem__(index)
 
-        coming = read_ahead(Samples(range(100)), 2)
+        coming = read_ahead(Samples(range(100)), 2, range(100))
         assert next(coming) == 0
         coming.close()
         assert len(readers) <= 5
@@ -292,7 +318,7 @@ class TestReadAhead:
                     raise DataError("broken")
                 return super().__getitem__(index)
 
-        coming = read_ahead(Samples(range(9)), 2)
+        coming = read_ahead(Samples(range(9)), 2, range(9))
         assert [next(coming), next(coming)] == [0, 1]
         with pytest.raises(DataError, match="broken"):
             next(coming)

@@ -124,6 +124,33 @@ def test_a_broken_image_costs_its_own_results_only(inference, pictures, results,
     assert last_status(results) == "FAILURE"
 
 
+def test_two_processes_tell_and_write_what_one_does(inference, pictures, results, capfd, tmp_path):
+    (pictures / "a.png").write_bytes((pictures / "a.png").read_bytes()[:60])
+    (pictures / "empty.png").touch()
+    said = []
+    for count in (1, 2):
+        assert inference("inference.mode=panoptic", f"inference.num_gpus={count}") == 1
+        out, err = capfd.readouterr()
+        counts = [line.split(",")[0] for line in err.splitlines() if line.startswith("inference: 4/4")]
+        problems = [line for line in err.splitlines() if not line.startswith(("inference: ", "note: "))]
+        said.append((out.partition(" in ")[0], out.splitlines()[1:], counts, problems))
+        shutil.move(results / "inference", tmp_path / str(count))
+    assert said[0] == said[1]
+    assert said[1][0] == "2 images segmented"
+    assert [line.partition(": ")[0] for line in said[1][3]] == [str(pictures / "a.png"), str(pictures / "empty.png")]
+    for name in files(tmp_path / "1"):
+        if name not in ("experiment.yaml", "status.json"):
+            assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_a_device_that_is_not_there_leaves_no_results(inference, results, capfd):
+    assert inference("inference.gpu_ids=[0, 70]") == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("note: ")]
+    assert "device 'cuda:70' needs onnxruntime's CUDAExecutionProvider" in line
+    assert not results.exists()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 400), (900, 2)])
 def test_the_strangest_pictures_are_segmented(inference, pictures, results, size):
     Image.new("RGB", size, (255, 0, 0)).save(pictures / "strange.png")

@@ -12,6 +12,7 @@ from oneformer_spec.hooks import Runtime
 from oneformer_spec.load import load_spec
 from oneformer_spec.model_file import input_rule, model_path, with_thresholds
 from oneformer_spec.segmenter import Segmenter
+from oneformer_spec.world import World
 
 LABELS = Labels.parse([{"id": 1, "name": "cat", "isthing": 1}], "test")
 
@@ -82,6 +83,35 @@ def test_a_runtime_gets_the_device_the_threads_and_the_key(monkeypatch: pytest.M
     model_file.open_model("a.onnx", spec, spec.inference)
     model_file.open_model("a.onnx", spec, spec.evaluate)
     assert asked == [("a.onnx", "cuda:1", 3, "s3cret"), ("a.onnx", "auto", 2, "s3cret")]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "overrides", "asked"),
+    [
+        (0, ["inference.num_gpus=2"], [("auto", 4), ("auto", 4)]),
+        (0, ["inference.num_gpus=2", "inference.num_threads=1"], [("auto", 1), ("auto", 1)]),
+        (0, ["inference.gpu_ids=[0,70]"], [("auto", 4), ("cuda:70", 4)]),  # which every runtime refuses
+        (8, ["inference.num_gpus=2"], [("auto", 4), ("cuda:1", 4)]),
+        (8, ["inference.gpu_ids=[5,2]"], [("cuda:5", 4), ("cuda:2", 4)]),
+    ],
+)
+def test_each_process_takes_its_device_and_its_part_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, overrides: list[str], asked: list[tuple[str, int]]
+) -> None:
+    found: list[tuple[str, int]] = []
+
+    def open_file(path: str, device: str, num_threads: int, key: str | None) -> Segmenter:
+        found.append((device, num_threads))
+        return segmenter()
+
+    monkeypatch.setattr(model_file, "resolve", lambda target: open_file)
+    monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
+    monkeypatch.setattr(model_file, "num_gpus_here", lambda: gpus)
+    monkeypatch.setattr(model_file, "thread_share", lambda processes: 8 // processes)
+    spec = load_spec([], overrides).spec
+    for rank in range(2):
+        model_file.open_model("a.onnx", spec, spec.inference, World(rank, rank, 2, 2))
+    assert found == asked
 
 
 class _Registry:

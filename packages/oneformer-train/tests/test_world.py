@@ -8,10 +8,11 @@ import torch.distributed as dist
 
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.schema import TrainSection
+from oneformer_spec.world import World
 from oneformer_train.course import Course
 from oneformer_train.failures import PeerError, failing_together, reported
 from oneformer_train.loaders import PictureBatches, PositionBatches
-from oneformer_train.world import World, check_devices, joined_world, meeting_place, node_rank
+from oneformer_train.world import check_devices, joined_world, meeting_place, node_rank
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}
 SRUN = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from oneformer_data.evaluation import DATA_SETS, Predict, evaluate_parts
+from oneformer_data.evaluation import DATA_SETS, Evaluation, Predict, count_parts, scores, window
 from oneformer_data.loading import open_parts, read_label_map
 from oneformer_data.report import table, without_classes
 from oneformer_data.sample import Sample
@@ -22,6 +23,49 @@ from oneformer_spec.run_folder import RunFolder
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.work import Report, opened
+from oneformer_spec.world import World
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one process counted, by data set."""
+
+    labels: Labels
+    tasks: Sequence[Task]
+    parts: Mapping[str, Evaluation]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A model and labelled images, of which this process counts its share; see `oneformer_spec.work.Work`."""
+
+    predict: Predict
+    parts: Mapping[str, Sequence[Sample]]
+    tasks: Sequence[Task]
+    labels: Labels
+    batch_size: int
+    num_workers: int
+    world: World
+
+    @property
+    def total(self) -> int:
+        """The number of images in the share."""
+        return sum(len(self.world.share(len(samples), window(self.batch_size))) for samples in self.parts.values())
+
+    def run(self, report: Report) -> Counted:
+        """Predict and count."""
+        counted = count_parts(
+            self.parts,
+            self.predict,
+            self.tasks,
+            self.labels,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            progress=report,
+            world=self.world,
+        )
+        return Counted(self.labels, self.tasks, counted)
 
 
 def run(spec: Spec) -> None:
@@ -34,31 +78,41 @@ def run(spec: Spec) -> None:
         UsageError: No installed runtime reads the model file.
         DataError: Annotations are wrong, files are missing, or the model knows other classes than the label map.
     """
+    with (
+        opened("oneformer_data.evaluate:open_scoring", spec, "evaluate") as work,
+        RunFolder.open(spec, "evaluate") as folder,
+    ):
+        progress = Progress("evaluate", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
+        shares: list[Counted] = work.run(progress)
+        labels = shares[0].labels
+        metrics = scores([share.parts for share in shares], shares[0].tasks, labels)
+        if not spec.evaluate.iou_per_class:
+            metrics = without_classes(metrics)
+        document = {**metrics, "data": {"images": work.total, "checkpoint": model_path(spec.evaluate, "evaluate")}}
+        write_atomically(folder.path / "metrics.json", f"{json.dumps(document, indent=1)}\n".encode())
+        for name, alone in metrics.get(DATA_SETS, {}).items():
+            print(f"{name}\n{table(alone, labels, classes=False)}\n")
+        print(table(metrics, labels))
+        print(f"\n{folder.path / 'metrics.json'}")
+
+
+def open_scoring(spec: Spec, world: World) -> Scoring:
+    """Open model and data of one process; errors are those of `run`."""
     path, split = model_path(spec.evaluate, "evaluate"), split_name(spec.dataset)
-    segmenter = open_model(path, spec, spec.evaluate)
+    segmenter = open_model(path, spec, spec.evaluate, world)
     labels = segmenter.manifest.labels
     if spec.dataset.label_map:
         check_labels(labels, read_label_map(spec.dataset), path, spec.dataset.label_map)
     parts = open_parts(spec.dataset, split, labels)
-    wanted = tasks(spec, parts)
-    with RunFolder.open(spec, "evaluate") as folder:
-        metrics = evaluate_parts(
-            parts,
-            predictor(segmenter, input_rule(segmenter, spec, spec.evaluate)),
-            wanted,
-            labels,
-            batch_size=batch_size(spec, split),
-            num_workers=getattr(spec.dataset, split).num_workers,
-            progress=Progress("evaluate", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta)),
-        )
-        if not spec.evaluate.iou_per_class:
-            metrics = without_classes(metrics)
-        document = {**metrics, "data": {"images": sum(map(len, parts.values())), "checkpoint": path}}
-        write_atomically(folder.path / "metrics.json", f"{json.dumps(document, indent=1)}\n".encode())
-        for name, scores in metrics.get(DATA_SETS, {}).items():
-            print(f"{name}\n{table(scores, labels, classes=False)}\n")
-        print(table(metrics, labels))
-        print(f"\n{folder.path / 'metrics.json'}")
+    return Scoring(
+        predict=predictor(segmenter, input_rule(segmenter, spec, spec.evaluate)),
+        parts=parts,
+        tasks=tasks(spec, parts),
+        labels=labels,
+        batch_size=batch_size(spec, split),
+        num_workers=getattr(spec.dataset, split).num_workers,
+        world=world,
+    )
 
 
 def split_name(dataset: DatasetSection) -> str:

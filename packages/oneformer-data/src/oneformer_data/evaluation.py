@@ -17,6 +17,7 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.results import Segmentation
 from oneformer_spec.tasks import Task
+from oneformer_spec.world import ALONE, World
 
 DATA_SETS = "data_sets"
 """Where the scores of each data set stand when there are several."""
@@ -77,49 +78,96 @@ def evaluate_parts(
     A data set is scored in the tasks that it has ground truth for. `num_workers` threads read ahead of the model;
     `progress` is told the images done and the images in all.
     """
-    pooled, alone = Evaluation(tasks, labels), {}
-    total, done = sum(map(len, parts.values())), 0
+    counted = count_parts(
+        parts, predict, tasks, labels, batch_size=batch_size, num_workers=num_workers, progress=progress
+    )
+    return scores([counted], tasks, labels)
+
+
+def count_parts(
+    parts: Mapping[str, Sequence[Sample]],
+    predict: Predict,
+    tasks: Sequence[Task],
+    labels: Labels,
+    *,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    world: World = ALONE,
+) -> dict[str, Evaluation]:
+    """Predict and count this process's share of each data set; see `evaluate_parts`."""
+    shares = {name: world.share(len(samples), window(batch_size)) for name, samples in parts.items()}
+    total, done = sum(map(len, shares.values())), 0
+    counted = {}
     for name, samples in parts.items():
         evaluation = Evaluation([task for task in tasks if task in allowed_tasks(samples)], labels)
-        for batch in batches(samples, batch_size, num_workers):
+        for batch in batches(samples, batch_size, num_workers, shares[name]):
             # As in joined data sets: the names of two of them may be the same.
             evaluation.update([replace(sample, name=f"{name}/{sample.name}") for sample in batch], predict)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
-        pooled.merge(evaluation)
-        alone[name] = evaluation
-    scores = pooled.compute()
-    if len(parts) > 1:
-        scores[DATA_SETS] = {name: evaluation.compute() for name, evaluation in alone.items()}
-    return scores
+        counted[name] = evaluation
+    return counted
 
 
-def batches(samples: Sequence[Sample], batch_size: int, num_workers: int = 0) -> Iterator[list[Sample]]:
-    """Yield the samples in groups of one image size; few are held back, so the order hardly changes."""
+def scores(shares: Sequence[Mapping[str, Evaluation]], tasks: Sequence[Task], labels: Labels) -> dict[str, Any]:
+    """Return the numbers of all data sets, and of each where there are several, from what the processes counted.
+
+    The shares come in the order of the images, so that the numbers are those of one process that counted them all.
+    """
+    pooled, alone = Evaluation(tasks, labels), {}
+    for name in shares[0]:
+        alone[name] = Evaluation(tuple(shares[0][name].evaluators), labels)
+        for share in shares:
+            alone[name].merge(share[name])
+        pooled.merge(alone[name])
+    found = pooled.compute()
+    if len(alone) > 1:
+        found[DATA_SETS] = {name: evaluation.compute() for name, evaluation in alone.items()}
+    return found
+
+
+def window(batch_size: int) -> int:
+    """Return how many samples in a row are grouped by size; no batch reaches from one such window into the next.
+
+    Processes share whole windows, so that a batch holds the same images whatever their number is.
+    """
+    return batch_size if batch_size == 1 else 4 * batch_size
+
+
+def batches(
+    samples: Sequence[Sample], batch_size: int, num_workers: int = 0, indices: range | None = None
+) -> Iterator[list[Sample]]:
+    """Yield the samples in groups of one image size, window by window.
+
+    `indices` are those to take, all by default; they begin with a window.
+    """
+    indices = range(len(samples)) if indices is None else indices
     waiting: dict[tuple[int, int], list[Sample]] = {}
-    for sample in read_ahead(samples, num_workers):
+    for number, sample in enumerate(read_ahead(samples, num_workers, indices), 1):
         group = waiting.setdefault(sample.size, [])
         group.append(sample)
         if len(group) == batch_size:
             yield waiting.pop(sample.size)
-        elif sum(map(len, waiting.values())) >= 4 * batch_size:
-            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+        if number % window(batch_size) == 0:
+            yield from waiting.values()
+            waiting.clear()
     yield from waiting.values()
 
 
-def read_ahead(samples: Sequence[Sample], num_workers: int) -> Iterator[Sample]:
-    """Yield the samples in order; with workers, that many threads keep twice as many samples coming.
+def read_ahead(samples: Sequence[Sample], num_workers: int, indices: range) -> Iterator[Sample]:
+    """Yield the samples of some indices in order; with workers, that many threads keep twice as many samples coming.
 
     Threads suffice: decoding a picture leaves the interpreter free.
     """
     if num_workers == 0:
-        yield from (samples[index] for index in range(len(samples)))
+        yield from (samples[index] for index in indices)
         return
     readers = ThreadPoolExecutor(num_workers, thread_name_prefix="reader")
     try:
         coming: deque[Future[Sample]] = deque()
-        for index in range(len(samples)):
+        for index in indices:
             coming.append(readers.submit(samples.__getitem__, index))
             if len(coming) > 2 * num_workers:
                 yield coming.popleft().result()

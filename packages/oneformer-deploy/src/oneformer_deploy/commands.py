@@ -14,6 +14,7 @@ from oneformer_spec.entry import report
 from oneformer_spec.errors import DataError, OneFormerError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.images import find_images, read_image
+from oneformer_spec.labels import Labels
 from oneformer_spec.model_file import input_rule, model_path, open_model
 from oneformer_spec.progress import Progress
 from oneformer_spec.results import Segmentation
@@ -21,6 +22,8 @@ from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.work import Report, opened
+from oneformer_spec.world import World
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,41 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is run on every image and where its results go, by task."""
+class Segmenting:
+    """A model and the images that fall to this process, relative to `root`; see `oneformer_spec.work.Work`.
+
+    The results go to a folder for each task.
+    """
 
     segmenter: Segmenter
     rule: SizeRule | None
+    root: Path
+    images: Sequence[Path]
+    batch_size: int
     folders: dict[Task, Path]
+
+    @property
+    def total(self) -> int:
+        """The number of images in the share."""
+        return len(self.images)
+
+    def run(self, report: Report) -> list[str]:
+        """Write the results of all images that can be read; returns one line for each of the others."""
+        failures: list[str] = []
+        for start in range(0, self.total, self.batch_size):
+            names = self.images[start : start + self.batch_size]
+            pictures = list(_read(self.root, names, failures))
+            try:
+                for task, folder in self.folders.items():
+                    for picture, result in zip(pictures, self._predict(pictures, task), strict=True):
+                        _write(folder, picture, result, self.segmenter.manifest.labels)
+            except MemoryError:
+                failures += [f"{self.root / picture.name}: too large for this machine's memory" for picture in pictures]
+            report(start + len(names), self.total)
+        return failures
+
+    def _predict(self, pictures: Sequence[Picture], task: Task) -> list[Segmentation]:
+        return self.segmenter.predict([picture.pixels for picture in pictures], task, rule=self.rule)
 
 
 def run(spec: Spec) -> None:
@@ -49,18 +81,34 @@ def run(spec: Spec) -> None:
         UsageError: No installed runtime reads the model file.
         DataError: The folder has no images, or some failed: the last of one line for each.
     """
-    path, images = model_path(spec.inference, "inference"), _images(spec)
-    segmenter = open_model(path, spec, spec.inference)
-    rule = input_rule(segmenter, spec, spec.inference)
-    with RunFolder.open(spec, "inference") as folder:
-        job = Job(segmenter, rule, _folders(folder.path, spec.inference.mode))
+    model_path(spec.inference, "inference")
+    images = _images(spec)
+    with (
+        opened("oneformer_deploy.commands:open_segmenting", spec, "inference", images) as work,
+        RunFolder.open(spec, "inference") as folder,
+    ):
         progress = Progress("inference", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
-        failures = _segment_all(job, Path(spec.inference.images_dir), images, _batch_size(spec), progress)
-        _print_summary(job, len(images) - len(failures), progress.seconds)
+        failures: list[str] = [line for lines in work.run(progress) for line in lines]
+        _print_summary(_folders(spec), work.total - len(failures), progress.seconds)
         for line in failures[:-1]:
             report(line)
         if failures:
             raise DataError(failures[-1])
+
+
+def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segmenting:
+    """Open the model of one process, which takes its share of the images in whole batches."""
+    segmenter = open_model(model_path(spec.inference, "inference"), spec, spec.inference, world)
+    batch_size = _batch_size(spec)
+    share = world.share(len(images), batch_size)
+    return Segmenting(
+        segmenter=segmenter,
+        rule=input_rule(segmenter, spec, spec.inference),
+        root=Path(spec.inference.images_dir),
+        images=images[share.start : share.stop],
+        batch_size=batch_size,
+        folders=_folders(spec),
+    )
 
 
 def _images(spec: Spec) -> list[Path]:
@@ -73,28 +121,13 @@ def _images(spec: Spec) -> list[Path]:
     return [path.relative_to(folder) for path in found]
 
 
-def _folders(root: Path, mode: str) -> dict[Task, Path]:
+def _folders(spec: Spec) -> dict[Task, Path]:
+    root, mode = results_folder(spec, "inference"), spec.inference.mode
     return {task: root / task.value for task in TASKS} if mode == "all" else {Task(mode): root}
 
 
 def _batch_size(spec: Spec) -> int:
     return spec.dataset.test.batch_size if spec.inference.batch_size == -1 else spec.inference.batch_size
-
-
-def _segment_all(job: Job, root: Path, images: Sequence[Path], batch_size: int, progress: Progress) -> list[str]:
-    """Write the results of all images that can be read; returns one line for each of the others."""
-    failures: list[str] = []
-    for start in range(0, len(images), batch_size):
-        names = images[start : start + batch_size]
-        pictures = list(_read(root, names, failures))
-        try:
-            for task, folder in job.folders.items():
-                for picture, result in zip(pictures, _predict(job, pictures, task), strict=True):
-                    _write(folder, picture, result, job)
-        except MemoryError:
-            failures += [f"{root / picture.name}: too large for this machine's memory" for picture in pictures]
-        progress(start + len(names), len(images))
-    return failures
 
 
 def _read(root: Path, names: Sequence[Path], failures: list[str]) -> Iterator[Picture]:
@@ -110,20 +143,16 @@ def _read(root: Path, names: Sequence[Path], failures: list[str]) -> Iterator[Pi
             yield Picture(name, pixels)
 
 
-def _predict(job: Job, pictures: Sequence[Picture], task: Task) -> list[Segmentation]:
-    return job.segmenter.predict([picture.pixels for picture in pictures], task, rule=job.rule)
-
-
-def _write(folder: Path, picture: Picture, result: Segmentation, job: Job) -> None:
+def _write(folder: Path, picture: Picture, result: Segmentation, labels: Labels) -> None:
     try:
-        write_results(folder, picture.name, picture.pixels, result, job.segmenter.manifest.labels)
+        write_results(folder, picture.name, picture.pixels, result, labels)
     except OSError as error:
         raise OneFormerError(
             f"{folder}: cannot write the results of {picture.name}: {error.strerror or error}"
         ) from error
 
 
-def _print_summary(job: Job, count: int, seconds: float) -> None:
+def _print_summary(folders: dict[Task, Path], count: int, seconds: float) -> None:
     print(f"{count} images segmented in {seconds:.1f} s ({count / max(seconds, 1e-9):.2f} images/s)")
-    for task, folder in job.folders.items():
+    for task, folder in folders.items():
         print(f"{task.value}: {', '.join(str(folder / name) for name in SUFFIXES)}")

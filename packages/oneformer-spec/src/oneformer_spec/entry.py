@@ -25,7 +25,7 @@ def run_reporting(action: Callable[[], object], *, debug: bool = False) -> int:
     With `debug` the traceback of any error follows its line.
     """
     try:
-        with _sigterm_raises():
+        with sigterm_raises():
             action()
             sys.stdout.flush()
         return 0
@@ -52,7 +52,7 @@ def _message(error: Exception, hint: str) -> str:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
     """Turn SIGTERM into `Terminated`, unless someone handles it already or this is not the main thread."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:

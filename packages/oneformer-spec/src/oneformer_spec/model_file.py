@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from oneformer_spec.cores import thread_share
 from oneformer_spec.decode import Thresholds
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError, UsageError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.manifest import image_size_rule, size_rule
 from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.reading.files import num_gpus_here
 from oneformer_spec.schema import EvaluateSection, InferenceSection, Spec
 from oneformer_spec.segmenter import Segmenter
+from oneformer_spec.world import ALONE, World
 
 _SIZES = ("dataset.image_size", "dataset.augmentation.test_min_size", "dataset.augmentation.test_max_size")
 
@@ -32,22 +35,37 @@ def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
     return section.checkpoint or section.trt_engine
 
 
-def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection) -> Segmenter:
+def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection, world: World = ALONE) -> Segmenter:
     """Open a model file as the section says, by runtime, device and precision, with the spec's thresholds.
+
+    Of several processes on a machine each takes its own device of the section and its part of the cores.
 
     Raises:
         UsageError: No installed runtime reads the file, or it does not compute in that precision.
         CheckpointError: The file cannot be read.
     """
-    device = "auto" if section.gpu_ids[0] == 0 else f"cuda:{section.gpu_ids[0]}"
     runtime = registry().runtime(path, section.runtime)
     if section.precision not in runtime.precisions:
         known = ", ".join(runtime.precisions)
         raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
-    options = {"num_threads": section.num_threads, "key": spec.encryption_key}
+    options = {"num_threads": _threads(section, world), "key": spec.encryption_key}
     if len(runtime.precisions) > 1:
         options["precision"] = section.precision
-    return with_thresholds(resolve(runtime.target)(path, device, **options), spec)
+    return with_thresholds(resolve(runtime.target)(path, _device(section, world), **options), spec)
+
+
+def _device(section: EvaluateSection | InferenceSection, world: World) -> str:
+    """Return a device by its name; where there is no GPU, several devices are as many CPU processes."""
+    number = section.gpu_ids[world.local_rank]
+    on_cpus = world.local_size > 1 and number < world.local_size and num_gpus_here() == 0
+    return "auto" if number == 0 or on_cpus else f"cuda:{number}"
+
+
+def _threads(section: EvaluateSection | InferenceSection, world: World) -> int | None:
+    """Return the CPU threads of this process, or None for the runtime's own choice."""
+    if section.num_threads is not None:
+        return section.num_threads
+    return thread_share(world.local_size) if world.local_size > 1 else None
 
 
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:

@@ -40,10 +40,11 @@ PENDING: tuple[Pending, ...] = (
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
     # training
     # deployment
-    Pending("evaluate.num_gpus", ("evaluate",), "evaluation on several devices"),
-    Pending("evaluate.num_nodes", ("evaluate",), "evaluation on several machines"),
-    Pending("inference.num_gpus", ("inference",), "inference on several devices"),
-    Pending("inference.num_nodes", ("inference",), "inference on several machines"),
+    Pending(
+        "evaluate.num_nodes",
+        ("evaluate",),
+        "scores of several machines (num_gpus takes the devices of one)",
+    ),
     Pending("quantize.algorithm", ("quantize",), "this algorithm", _one_of("awq_clip", "awq_lite", "awq_full")),
 )
 

@@ -26,6 +26,7 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import Spec
+from oneformer_spec.world import World
 from oneformer_train import ranks
 from oneformer_train.best_names import check_names
 from oneformer_train.course import Course
@@ -47,7 +48,6 @@ from oneformer_train.trainer import make_trainer, quieten_lightning
 from oneformer_train.validation import Validation
 from oneformer_train.validation_loss import validation_loss_loader
 from oneformer_train.weights_and_biases import open_report
-from oneformer_train.world import World
 
 
 def run(spec: Spec) -> None:

@@ -14,13 +14,12 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
 
 from oneformer_spec.schema import Spec, TrainSection
+from oneformer_spec.world import ALONE, World
 from oneformer_train import ranks
 from oneformer_train.failures import PeerError, failing_together
 from oneformer_train.launch import launch
 from oneformer_train.strategy import strategy
 from oneformer_train.world import (
-    ALONE,
-    World,
     check_devices,
     joined_world,
     meeting_place,

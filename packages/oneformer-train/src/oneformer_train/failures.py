@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch.distributed as dist
 
-from oneformer_spec.errors import OneFormerError, SpecError
+from oneformer_spec.errors import OneFormerError
+from oneformer_spec.failure import Failure, describe
 
 _KEY = "failure"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a process ended: what people read, the exit code, and the traceback for --debug."""
-
-    rank: int
-    text: str
-    exit_code: int
-    in_spec: bool
-    trace: str
-
-    def error(self) -> OneFormerError:
-        """Return the failure as an error of the process that started the others."""
-        error: OneFormerError = SpecError(self.text.splitlines()) if self.in_spec else OneFormerError(self.text)
-        error.exit_code = self.exit_code
-        error.add_note(self.trace)
-        return error
 
 
 class PeerError(OneFormerError):
@@ -50,7 +32,7 @@ def failing_together(store: dist.Store, rank: int) -> Iterator[None]:
     except PeerError:
         raise
     except Exception as error:
-        own = _describe(error, rank)
+        own = describe(error, rank)
         first = _first(store, own)
         if first == own:
             raise
@@ -69,11 +51,3 @@ def _first(store: dist.Store, own: Failure) -> Failure:
     except dist.DistError:  # the store went down with the process that kept it, after that one's report
         return Failure(-1, "another process of the run ended", own.exit_code, False, "")
     return Failure(**json.loads(stored))
-
-
-def _describe(error: Exception, rank: int) -> Failure:
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, OneFormerError):
-        return Failure(rank, str(error), error.exit_code, isinstance(error, SpecError), trace)
-    text = f"process {rank}: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}"
-    return Failure(rank, f"{text} (run again with --debug to see where)", 1, False, trace)

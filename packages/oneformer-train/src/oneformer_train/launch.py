@@ -18,8 +18,9 @@ import torch.distributed as dist
 from oneformer_spec.entry import Terminated
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.schema import Spec
+from oneformer_spec.world import World
 from oneformer_train.failures import reported
-from oneformer_train.world import World, meeting_place, node_rank, set_variables
+from oneformer_train.world import meeting_place, node_rank, set_variables
 
 _GRACE = 30.0  # seconds that the others have to end by themselves when one has failed
 _POLL = 0.05  # seconds

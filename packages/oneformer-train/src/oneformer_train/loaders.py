@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from oneformer_data.pipeline import Example, TrainingPipeline, example_rng, pass_order
 from oneformer_data.sample import Sample
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
+from oneformer_spec.world import ALONE, World
 from oneformer_train.batch import collate
 from oneformer_train.course import Course
 from oneformer_train.speed import TimedLoader
-from oneformer_train.world import ALONE, World
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 

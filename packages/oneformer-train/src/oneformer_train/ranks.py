@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from oneformer_train.world import World
+from oneformer_spec.world import World
 
 T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)  # one process may validate, read or save that much longer than another

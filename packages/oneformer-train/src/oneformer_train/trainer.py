@@ -13,6 +13,7 @@ import torch
 from oneformer_spec.dump import dump
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.schema import Spec
+from oneformer_spec.world import World
 from oneformer_train.auto_reduce import AutoReduce
 from oneformer_train.checkpoint_io import CheckpointFiles
 from oneformer_train.checkpoints import Checkpoints
@@ -23,7 +24,6 @@ from oneformer_train.intervals import validation_times
 from oneformer_train.long_log import LongLog
 from oneformer_train.precision import lightning_precision
 from oneformer_train.reproduction import Reproduction
-from oneformer_train.world import World
 
 
 def make_trainer(

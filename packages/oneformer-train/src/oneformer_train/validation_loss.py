@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from oneformer_data.pipeline import Example, TrainingPipeline, example_rng
 from oneformer_model import OneFormer
 from oneformer_spec.schema import Spec
+from oneformer_spec.world import ALONE, World
 from oneformer_train import ranks
 from oneformer_train.batch import Batch, collate
 from oneformer_train.loaders import PictureBatches, prepare_worker
 from oneformer_train.losses import Criterion, Target
 from oneformer_train.points import uniform_points
-from oneformer_train.world import ALONE, World
 
 _SEED = 0  # of tasks and sample points; not the run's, so that runs can be compared
 

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.schema import TrainSection
+from oneformer_spec.world import World
 
 # torchrun's names, which every way of starting is translated into.
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
-
-
-@dataclass(frozen=True)
-class World:
-    """One process among those that train together, each with a device of its own.
-
-    `rank` counts over all machines, `local_rank` on this one; `size` and `local_size` are their numbers.
-    """
-
-    rank: int = 0
-    local_rank: int = 0
-    size: int = 1
-    local_size: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        """Tell whether this is the process that prints and writes."""
-        return self.rank == 0
-
-
-ALONE = World()
 
 
 def joined_world(train: TrainSection, environment: Mapping[str, str] = os.environ) -> World | None:

@@ -14,7 +14,12 @@ PRECISIONS = ("fp32", "bf16")
 class EvaluateSection:
     """Scores on a data set."""
 
-    num_gpus: int = option(1, minimum=1, maximum=1024, help="Devices per node; gpu_ids may imply more.")
+    num_gpus: int = option(
+        1,
+        minimum=1,
+        maximum=1024,
+        help="Devices per node, or CPU processes where there is no GPU; gpu_ids may imply more.",
+    )
     gpu_ids: tuple[int, ...] = option((0,), minimum=0, distinct=True, min_length=1, help="Devices to use on each node.")
     num_nodes: int = option(1, minimum=1, help="Machines that evaluate together.")
     checkpoint: str = option("", help="Model file to evaluate: .pth or .onnx.", common=True)
@@ -34,9 +39,14 @@ class EvaluateSection:
 class InferenceSection:
     """Segments of new images."""
 
-    num_gpus: int = option(1, minimum=1, maximum=1024, help="Devices per node; gpu_ids may imply more.")
+    num_gpus: int = option(
+        1,
+        minimum=1,
+        maximum=1024,
+        help="Devices per node, or CPU processes where there is no GPU; gpu_ids may imply more.",
+    )
     gpu_ids: tuple[int, ...] = option((0,), minimum=0, distinct=True, min_length=1, help="Devices to use on each node.")
-    num_nodes: int = option(1, minimum=1, help="Machines that work together.")
+    num_nodes: int = option(1, minimum=1, help="Machines that share the images; the command is started once on each.")
     checkpoint: str = option("", help="Model file to run: .pth or .onnx.", common=True)
     trt_engine: str = option("", help="TensorRT engine to run, in place of checkpoint.")
     runtime: str | None = option(

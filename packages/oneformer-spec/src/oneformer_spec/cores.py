@@ -1,0 +1,32 @@
+"""How many CPU threads a process may take that shares its machine with others of its kind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+THREADS_VARIABLE = "OMP_NUM_THREADS"
+"""What numeric libraries read; a list in it has one entry per level of nesting."""
+
+
+def thread_share(processes: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the threads of one of so many processes: its part of the cores; OMP_NUM_THREADS wins."""
+    wanted = environment.get(THREADS_VARIABLE, "").partition(",")[0]
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else max(1, physical_cores() // processes)
+
+
+def physical_cores() -> int:
+    """Return the number of cores that this process may use; hardware threads of one core count once."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    return len({_siblings(number) for number in os.sched_getaffinity(0)})
+
+
+def _siblings(number: int) -> str:
+    """Return the hardware threads of a core by one of them; alone where the kernel does not tell."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(number)
