@@ -9,6 +9,7 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -49,6 +50,9 @@ DEPLOY_LIMIT = 250  # MB of an environment that holds oneformer-deploy alone
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "build", "integration"]
+
+# Tests interrupt processes. A shell that starts this in the background has SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @nox.session
