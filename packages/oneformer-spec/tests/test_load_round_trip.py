@@ -37,6 +37,7 @@ RELATED = (
     "dataset.min_scale", "dataset.max_scale", "train.optim.steps", "train.optim.milestones", "encryption_key",
     "dataset.task_prob_train", "export.onnx_file", "evaluate.trt_engine", "inference.trt_engine", "dataset.label_map",
     "train.checkpointer.enable_topk", "train.checkpointer.replace_periodic",
+    "train.val_check_interval", "train.validation_interval",
 )  # fmt: skip
 RELATED_ENDS = ("_size", "embed_dim", "depths", "num_heads", "out_features", "out_indices", "in_features", "num_gpus")
 
