@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from oneformer_model.constants import constant
 
 _TEMPERATURE = 10_000.0
 _EPSILON = 1e-6
-_CYCLES = 3.0  # over the edge of a map, one standard deviation of the random codes
+_CYCLES = (0.5, 6.0)  # fewest and most waves of the random codes over the edge of a map
 
 
 def sine_code(height: int, width: int, dim: int, device: torch.device) -> Tensor:
@@ -22,13 +23,15 @@ def sine_code(height: int, width: int, dim: int, device: torch.device) -> Tensor
 
 
 def fourier_code(edge: int, dim: int) -> Tensor:
-    """Return random Fourier features of the cells of a square map, float32 (dim, edge, edge).
+    """Return Fourier features of the cells of a square map in random directions, float32 (dim, edge, edge).
 
-    The product of two cells' codes falls off with their distance as a Gaussian, equally in all directions (Rahimi and
-    Recht, 2007): what looks alike can be told apart by where it lies.
+    The product of two cells' codes falls off with their distance, equally in all directions (Rahimi and Recht, 2007):
+    what looks alike can be told apart by where it lies. Wavelengths from two edges to a sixth of one, evenly spaced by
+    their logarithm, make the peak narrow and keep cells that are far apart from looking alike by chance.
     """
     place = (torch.arange(edge) + 0.5) / edge
-    y, x = 2 * math.pi * _CYCLES * torch.randn(2, dim // 2, 1, 1)
+    cycles = torch.logspace(*map(math.log10, _CYCLES), dim // 2)[:, None, None]
+    y, x = 2 * math.pi * cycles * F.normalize(torch.randn(2, dim // 2, 1, 1), dim=0)
     angles = y * place[:, None] + x * place  # (dim / 2, edge, edge)
     return torch.cat((angles.sin(), angles.cos(), torch.zeros(dim % 2, edge, edge)))
 
