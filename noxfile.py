@@ -143,7 +143,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train on the nuclei images, evaluate, draw, export, and run the export without torch (about 13 minutes)."""
+    """Train on the nuclei images, evaluate, draw, export, and run the export without torch (about ten minutes)."""
     install(session, *editable("train", "model", "deploy", "cli"))
     deploy = fresh_environment(session, "deploy")
     install(session, *editable("deploy"), python=deploy)

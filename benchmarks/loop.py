@@ -22,6 +22,7 @@ from oneformer_data.pipeline import from_spec as open_pipeline
 from oneformer_spec.load import load_spec
 from oneformer_spec.schema import Spec
 from oneformer_train import commands
+from oneformer_train.course import Course
 from oneformer_train.journals import METRICS, read_metrics
 from oneformer_train.loaders import ExampleStream, PositionBatches, prepare_worker
 from oneformer_train.speed import Stopwatch, TimedLoader
@@ -78,7 +79,7 @@ def theirs(spec: Spec) -> Loop:
     pipeline, batch_size, steps = open_pipeline(spec), spec.dataset.train.batch_size, spec.train.iters_per_epoch or 1
     loader = TimedLoader(
         ExampleStream(pipeline, seed=spec.train.seed),
-        batch_sampler=PositionBatches(batch_size=batch_size, batches_per_epoch=steps, batches_done=lambda: 0),
+        batch_sampler=PositionBatches(Course(batches_per_epoch=steps, samples_per_batch=batch_size)),
         collate_fn=collated,
         num_workers=spec.dataset.train.num_workers,
         worker_init_fn=prepare_worker,
