@@ -30,7 +30,8 @@ def fourier_code(edge: int, dim: int) -> Tensor:
     their logarithm, make the peak narrow and keep cells that are far apart from looking alike by chance.
     """
     place = (torch.arange(edge) + 0.5) / edge
-    cycles = torch.logspace(*map(math.log10, _CYCLES), dim // 2)[:, None, None]
+    fewest, most = map(math.log10, _CYCLES)
+    cycles = torch.logspace(fewest, most, dim // 2)[:, None, None]
     y, x = 2 * math.pi * cycles * F.normalize(torch.randn(2, dim // 2, 1, 1), dim=0)
     angles = y * place[:, None] + x * place  # (dim / 2, edge, edge)
     return torch.cat((angles.sin(), angles.cos(), torch.zeros(dim % 2, edge, edge)))
