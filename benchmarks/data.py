@@ -19,9 +19,10 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import annotation_file
 import numpy as np
-from annotation_file import annotations
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -80,7 +81,7 @@ def _all(examples: TrainingPipeline) -> None:
         examples.example(index, rng)
 
 
-def mapped(picture: Path, png: Path, row: dict, rng: np.random.Generator) -> tuple[object, object]:
+def mapped(picture: Path, png: Path, row: dict[str, Any], rng: np.random.Generator) -> tuple[object, object]:
     """Do what a mapper of detectron2's kind does: everything at full size, a mask at a time, crop at the end.
 
     Nothing of our packages is used, so that what makes them faster does not make this faster.
@@ -123,7 +124,7 @@ def jittered(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
     return np.asarray(picture if contrast_first else picture.point(_table(levels * contrast) * 3))
 
 
-def _table(levels: NDArray[np.float64]) -> list[int]:
+def _table(levels: NDArray[np.floating[Any]]) -> list[int]:
     rounded: list[int] = np.clip(levels.round(), 0, 255).astype(int).tolist()
     return rounded
 
@@ -207,7 +208,7 @@ def main() -> None:
     elif options.what == "pq":
         quality(options.repeats)
     else:
-        annotations()
+        annotation_file.measure()
 
 
 if __name__ == "__main__":

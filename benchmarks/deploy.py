@@ -86,8 +86,8 @@ def _keep(model: torch.nn.Module, image: NDArray[np.uint8], count: int) -> None:
         enough = int(((scores > Thresholds().object_mask) & (classes < CLASSES)).sum()) >= count
         low, high = (low, middle) if enough else (middle, high)
     with torch.no_grad():
-        model.query_decoder.class_head.weight.mul_(high)
-        model.query_decoder.class_head.bias.mul_(high)
+        model.get_parameter("query_decoder.class_head.weight").mul_(high)
+        model.get_parameter("query_decoder.class_head.bias").mul_(high)
 
 
 def image_sides(folder: Path, size: int, threads: int, task: Task) -> dict[str, Run]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from model import PEER, resident
+from model import PEER
 from peers import hugging_face, hugging_face_loss
+from timing import resident
 
 from oneformer_data.pipeline import Example
 from oneformer_data.pipeline import from_spec as open_pipeline

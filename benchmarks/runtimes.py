@@ -29,6 +29,7 @@ from oneformer_data.evaluation import evaluate_parts
 from oneformer_data.loading import open_parts
 from oneformer_spec.load import load_spec
 from oneformer_spec.model_file import input_rule, open_model
+from oneformer_spec.results import Segmentation
 from oneformer_spec.tasks import TASKS, Task
 
 RUNTIMES = {
@@ -52,14 +53,14 @@ def how(runtime: str, precision: str, threads: int) -> list[str]:
 
 def quantize(model: Path, folder: Path, experiment_spec: Sequence[Path], overrides: Sequence[str]) -> Path:
     """Return the INT8 file of an exported model, made as the spec says, below `folder`; what is said stays unsaid."""
-    from oneformer_deploy.onnx_quantize import FILE_NAME
+    from oneformer_deploy.onnx_quantize import NAME
     from oneformer_deploy.quantize import run
 
     results = folder / "quantize"
     words = [*overrides, f"quantize.results_dir={results}", f"quantize.model_path={model}", "quantize.mode=static_ptq"]
     with contextlib.redirect_stdout(io.StringIO()):
         run(load_spec(experiment_spec, words).spec)
-    return results / FILE_NAME
+    return results / f"{NAME}.onnx"
 
 
 def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: str) -> dict[str, float]:
@@ -71,7 +72,7 @@ def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: st
     predict = predictor(segmenter, input_rule(segmenter, spec, spec.inference))
     spent, images = 0.0, 0
 
-    def timed(pictures: list[NDArray[np.uint8]], task: Task) -> object:
+    def timed(pictures: Sequence[NDArray[np.uint8]], task: Task) -> Sequence[Segmentation]:
         nonlocal spent, images
         start = CLOCKS[arguments.clock]()
         found = predict(pictures, task)
