@@ -10,9 +10,12 @@ pytest.importorskip("onnx")
 pytest.importorskip("sympy")
 
 import onnx
+import onnx.parser
+from onnxruntime import InferenceSession
 
 from oneformer_deploy import onnx as runtime
 from oneformer_deploy import weight_only
+from oneformer_deploy.int8_graph import prepared
 from oneformer_deploy.onnx_file import read_onnx_file
 from oneformer_deploy.quantize import run
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
@@ -133,3 +136,38 @@ def test_scales_need_no_float_model_of_their_own(tmp_path):
     weight_only.store_int8(model, ["Conv_1"])
     onnx.checker.check_model(model, full_check=True)
     assert "mask_weights" not in {tensor.name for tensor in model.graph.initializer}
+
+
+def padded_and_turned() -> onnx.ModelProto:
+    """Return a graph that pads to whole windows of 8, turns the rows by 3 and cuts: Swin's way with any height."""
+    numbers = {"zeros": [0, 0, 0, 0], "zero": [0], "one": [1], "two": [2], "three": [3], "seven": [7], "eight": [8]}
+    constants = [onnx.numpy_helper.from_array(np.int64(value), name) for name, value in numbers.items()]
+    weights = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
+    text = """
+        shape = Shape (x)
+        height = Slice (shape, one, two)
+        above = Add (height, seven)
+        windows = Div (above, eight)
+        whole = Mul (windows, eight)
+        missing = Sub (whole, height)
+        pads = Concat <axis = 0> (zeros, missing, zero)
+        padded = Pad (x, pads)
+        mixed = MatMul (padded, weights)
+        tail = Slice (mixed, three, whole, one)
+        head = Slice (mixed, zero, three, one)
+        turned = Concat <axis = 1> (tail, head)
+        cut = Slice (turned, zero, height, one)
+        y = Add (cut, x)
+    """
+    graph = onnx.parser.parse_graph(f"turn (float[1, rows, 4] x) => (float[1, rows, 4] y) {{ {text} }}")
+    graph.initializer.extend([*constants, onnx.numpy_helper.from_array(weights, "weights")])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_sizes_that_padding_changes_are_not_taken_for_equal():
+    ready, height = prepared(padded_and_turned()), 9
+    ready.graph.output.extend(ready.graph.value_info)  # as calibration looks at everything
+    found = InferenceSession(ready.SerializeToString()).run(None, {"x": np.ones((1, height, 4), np.float32)})
+    for value, array in zip(ready.graph.output, found, strict=True):
+        sizes = value.type.tensor_type.shape.dim
+        assert all(size.dim_param != "rows" or there == height for size, there in zip(sizes, array.shape, strict=True))

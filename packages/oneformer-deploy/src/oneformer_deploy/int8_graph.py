@@ -156,10 +156,22 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
         except Exception as error:  # symbolic shape inference has no type of its own
             raise OneFormerError(f"the graph cannot be prepared for quantization: {one_line(error)}") from error
         result = onnx.load(path)
+    _forget_symbols(result.graph)
     name_nodes(result)
     inline_constants(result.graph)
     _copy_metadata(model, result)
     return result
+
+
+def _forget_symbols(graph: onnx.GraphProto) -> None:
+    """Leave open sizes within the graph unnamed.
+
+    Inference of shapes takes sizes for equal that are so at some image sizes alone, as before and after padding to
+    whole windows, and onnxruntime would let them share memory.
+    """
+    for value in graph.value_info:
+        for size in value.type.tensor_type.shape.dim:
+            size.ClearField("dim_param")
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
