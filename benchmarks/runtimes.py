@@ -2,9 +2,10 @@
 
     python benchmarks/runtimes.py -e spec.yaml --checkpoint results/train/oneformer_model_latest.pth
 
-The checkpoint is exported with open sizes; each runtime then scores the data of the spec in a process of its own, which
-imports what that runtime needs and nothing else. All fp32 runtimes must score what torch does. An INT8 file is measured
-too where `dataset.quant_calibration_dataset.images_dir` is set; `quantize.*` say how it is made.
+The checkpoint is exported as the section `export` says (pictures of several sizes need `export.dynamic_size=true`).
+Each runtime then scores the data of the spec in a process of its own, which imports what that runtime needs and nothing
+else. All fp32 runtimes must score what torch does. Where `dataset.quant_calibration_dataset.images_dir` is set, INT8
+files are measured too: one per runtime, with layers that were chosen with it, made as `quantize.*` say.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ RUNTIMES = {
 TOLERANCE = 1e-3
 
 
-def how(runtime: str, precision: str, threads: int) -> list[str]:
+def how(runtime: str, precision: str, threads: int, *, section: str = "inference") -> list[str]:
     """Return the settings of a side."""
-    return [f"inference.runtime={runtime}", f"inference.precision={precision}", f"inference.num_threads={threads}"]
+    return [f"{section}.runtime={runtime}", f"{section}.precision={precision}", f"{section}.num_threads={threads}"]
 
 
 def quantize(model: Path, folder: Path, experiment_spec: Sequence[Path], overrides: Sequence[str]) -> Path:
@@ -98,22 +99,26 @@ def print_runtimes(arguments: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory() as name:
         model = Path(name) / "model.onnx"
         words = [*arguments.overrides, f"results_dir={name}", f"export.checkpoint={arguments.checkpoint}"]
-        words += [f"export.onnx_file={model}", "export.dynamic_size=true"]
+        words += [f"export.onnx_file={model}"]
         spec = load_spec(arguments.experiment_spec, words).spec
         export(spec)
-        paths = {"pth": arguments.checkpoint, "onnx": model}
+        files = {"pth": arguments.checkpoint, "onnx": model}
+        sides = {side: files[file] for side, (file, *_) in RUNTIMES.items() if file in files}
         if spec.dataset.quant_calibration_dataset.images_dir:
-            paths["int8"] = quantize(model, Path(name), arguments.experiment_spec, arguments.overrides)
-        sides = {side: file for side, (file, _, _) in RUNTIMES.items() if file in paths}
+            for side, (file, runtime, precision) in RUNTIMES.items():
+                if file == "int8":
+                    served = how(runtime, precision, arguments.threads, section="evaluate")
+                    words = [*arguments.overrides, *served]
+                    sides[side] = quantize(model, Path(name) / side, arguments.experiment_spec, words)
         rows = {}
-        for side, file in sides.items():
-            command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--file", str(paths[file])]
+        for side, path in sides.items():
+            command = [sys.executable, __file__, *sys.argv[1:], "--side", side, "--file", str(path)]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             rows[side] = json.loads(output.splitlines()[-1])
     print("".join(["runtime".ljust(18), *(f"{name:>10}" for name in rows["torch"])]))
     for side, row in rows.items():
         print(side.ljust(18) + "".join(f"{value:10.4f}" if value < 10 else f"{value:10.1f}" for value in row.values()))
-    exact = [side for side, file in sides.items() if file != "int8" and RUNTIMES[side][2] == "fp32"]
+    exact = [side for side in rows if RUNTIMES[side][0] != "int8" and RUNTIMES[side][2] == "fp32"]
     worst = max(abs(rows[side][name] - rows["torch"][name]) for side in exact for name in ("PQ", "AP", "mIoU"))
     print(f"largest difference of an fp32 runtime from torch: {worst:.1e}, allowed {TOLERANCE:.0e}")
     return worst <= TOLERANCE

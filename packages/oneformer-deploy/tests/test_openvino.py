@@ -52,6 +52,18 @@ def test_a_fixed_batch_and_size_of_the_graph_win(tmp_path, scene):
     assert [names(one) for one in found] == [{"red", "green", "dark"}] * 3
 
 
+def test_a_fixed_size_takes_any_batch(tmp_path, scene):
+    path = write_model(tmp_path / "m.onnx", image=("batch", 3, 96, 128))
+    segmenter, expected = runtime.open(path), onnx.open(path, "cpu")
+    assert segmenter.fixed_batch is None and segmenter.manifest.fixed_size == (96, 128)
+    for batch in (1, 3):
+        pictures = [scene, scene[:, ::-1].copy(), scene[::-1].copy()][:batch]
+        for one, other in zip(
+            segmenter.predict(pictures, Task.PANOPTIC), expected.predict(pictures, Task.PANOPTIC), strict=True
+        ):
+            np.testing.assert_array_equal(one.map, other.map)
+
+
 def test_accepts_the_names_of_the_reference(tmp_path, scene):
     renamed = {"image": "images", "class_logits": "pred_logits", "mask_logits": "pred_masks"}
     segmenter = runtime.open(write_model(tmp_path / "m.onnx", names=renamed))

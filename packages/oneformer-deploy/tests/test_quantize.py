@@ -65,6 +65,49 @@ def test_openvino_takes_both_forms(quantize, scene, model, words):
         assert (was.map != now.map).mean() < 0.02
 
 
+def test_openvino_computes_in_bf16_what_is_left(quantize, scene, tmp_path):
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this CPU does not multiply bf16")
+    from oneformer_deploy import openvino
+
+    model = write_model(tmp_path / "fixed.onnx", image=("batch", 3, 64, 96))
+    path, _ = quantize(*quantize.static, f"quantize.model_path={model}", "quantize.max_metric_drop=0.2")
+    segmenter = openvino.open(path, num_threads=1, precision="bf16")
+    for task in TASKS:
+        (was,) = runtime.open(model).predict([scene], task)
+        for now in segmenter.predict([scene, scene], task):
+            assert (was.map != now.map).mean() < 0.02
+
+
+def test_layers_are_chosen_with_the_runtime_that_evaluates(quantize, monkeypatch):
+    pytest.importorskip("openvino")
+
+    def other(*arguments, **options):
+        raise AssertionError("onnxruntime served")
+
+    monkeypatch.setattr(runtime, "open", other)
+    words = [*quantize.static, "evaluate.runtime=openvino", "evaluate.num_threads=1"]
+    _, report = quantize(*words, "quantize.max_metric_drop=0.2")
+    assert report["served"] == {"runtime": "openvino", "precision": "fp32"}
+    with pytest.raises(OneFormerError, match="the gentlest group, Conv_1, costs"):
+        quantize(*words, "quantize.max_metric_drop=1e-9")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("evaluate.precision=bf16",), "the runtime onnxruntime computes in fp32, not in bf16"),
+        (("evaluate.runtime=openvino", "evaluate.precision=fp64"), "evaluate.precision"),
+        (("evaluate.runtime=mystery",), "runtime 'mystery' is not installed here"),
+    ],
+)
+def test_a_runtime_that_cannot_serve_is_told_first(quantize, tmp_path, words, message):
+    with pytest.raises((UsageError, SpecError), match=message):
+        quantize(*words)
+    assert not (tmp_path / "quantize").exists()
+
+
 def test_the_manifest_stays_and_what_was_done_is_recorded(quantize, model):
     path, _ = quantize(*quantize.static)
     assert read_onnx_file(path).manifest() == read_onnx_file(model).manifest()

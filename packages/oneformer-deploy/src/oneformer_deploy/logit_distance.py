@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from oneformer_deploy.calibration import Feed
-from oneformer_deploy.int8_graph import Quantizer
-from oneformer_deploy.onnx import ERRORS_ONLY, Provider
+from oneformer_deploy.model_scores import Open
 
 PICTURES = 4  # enough to rank groups of layers
 
@@ -20,23 +18,23 @@ PICTURES = 4  # enough to rank groups of layers
 class LogitDistance:
     """Compares a quantized model with the float one on the first calibration pictures."""
 
-    def __init__(self, quantizer: Quantizer, feeds: Sequence[Feed], providers: Sequence[Provider]) -> None:
-        self._quantizer = quantizer
+    def __init__(
+        self, source: Path, candidate: Callable[[list[str]], Path], feeds: Sequence[Feed], open_file: Open
+    ) -> None:
+        """Compare with the file `source` what `candidate` writes, a file with these layers in INT8."""
+        self._source, self._candidate, self._open = source, candidate, open_file
         self._feeds = feeds[:PICTURES]
-        self._providers = providers
 
     def __call__(self, layers: list[str]) -> float:
         """Return the mean change of each output, as a part of its mean magnitude, summed over the outputs."""
-        found = self._outputs(self._quantizer.quantized(layers))
+        found = self._outputs(self._candidate(layers))
         pairs = zip(self._expected, found, strict=True)
         return float(sum(np.abs(was - now).mean() / np.abs(was).mean() for was, now in pairs))
 
     @cached_property
     def _expected(self) -> list[NDArray[np.float32]]:
-        return self._outputs(self._quantizer.prepared)
+        return self._outputs(self._source)
 
-    def _outputs(self, model: onnx.ModelProto) -> list[NDArray[np.float32]]:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=list(self._providers))
-        return [output for feed in self._feeds for output in session.run(None, feed)]
+    def _outputs(self, path: Path) -> list[NDArray[np.float32]]:
+        run = self._open(path).run
+        return [np.array(output) for feed in self._feeds for output in run(*feed.values())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_deploy import onnx
 from oneformer_spec.entry import note
 from oneformer_spec.images import read_image
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.results import Segmentation
 from oneformer_spec.schema import Spec
+from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
+
+Open = Callable[[Path], Segmenter]
+"""Opens a model file as it will be served."""
 
 PICTURES = 24  # that agreement is measured on
 SAME = 0.5  # intersection over union above which two segments are one
@@ -35,14 +38,14 @@ class Score(Protocol):
         """Return a number of 0..1 per score."""
 
 
-def scorer(spec: Spec, source: Path, pictures: Sequence[Path], scratch: Path) -> Score:
+def scorer(spec: Spec, source: Path, pictures: Sequence[Path], scratch: Path, open_file: Open) -> Score:
     """Return what scores files: `evaluate` on the spec's labelled data, else agreement with `source` on pictures."""
     labelled = spec.dataset.test.annotations or spec.dataset.val.annotations
     if labelled and "evaluate" in registry().commands:
         return Metrics(spec, scratch)
     missing = "oneformer-data is not installed" if labelled else "dataset.val and dataset.test are not set"
     note(f"{missing}: the loss is measured as disagreement with the float model on calibration images")
-    return Agreement(source, tuple(pictures[:PICTURES]), spec.encryption_key)
+    return Agreement(source, tuple(pictures[:PICTURES]), open_file)
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Agreement:
 
     source: Path
     pictures: tuple[Path, ...]
-    key: str | None = None
+    open_file: Open
     kind: str = "agreement with the float model"
 
     def __call__(self, path: Path) -> dict[str, float]:
@@ -92,7 +95,7 @@ class Agreement:
         return list(self._results(self.source))
 
     def _results(self, path: Path) -> Iterator[list[Segmentation]]:
-        segmenter = onnx.open(path, key=self.key)
+        segmenter = self.open_file(path)
         for picture in self.pictures:
             pixels = read_image(picture)
             yield [segmenter.predict([pixels], task)[0] for task in TASKS]

@@ -15,6 +15,7 @@ from oneformer_spec.encryption import check_installed, encrypted
 from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.layer_names import layers_to_quantize
 from oneformer_spec.manifest import Manifest
+from oneformer_spec.model_file import open_model, runtime_of
 from oneformer_spec.run_folder import RunFolder
 from oneformer_spec.schema import Spec
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
     from oneformer_deploy.int8_search import Found
+    from oneformer_deploy.model_scores import Open
 
 NAME, REPORT = "model_int8", "quantize.json"
 SUFFIXES = (".onnx", ".etlt")
@@ -45,7 +47,7 @@ def run(spec: Spec) -> None:
 
     Raises:
         SpecError: The file is no ONNX file, an option or a layer is unknown, or calibration images are missing.
-        UsageError: A package is missing.
+        UsageError: A package is missing, or the runtime of `evaluate` does not read the file.
         CheckpointError: The file cannot be read.
         OneFormerError: No layer can be quantized within `quantize.max_metric_drop`.
     """
@@ -57,6 +59,7 @@ def run(spec: Spec) -> None:
             "for .pth set backend: torchao"
         )
     _check_options(spec)
+    runtime_of(str(source), spec.evaluate)
     manifest = read_onnx_file(source, spec.encryption_key).manifest()
     need_onnx("quantize", ("onnx", "sympy"))
     if spec.encryption_key:
@@ -137,24 +140,30 @@ def _static(spec: Spec, source: Path, manifest: Manifest, model: onnx.ModelProto
         wanted = set(layers_to_quantize(kinds, options))
         layers = [name for name in quantizer.layers if quantizer.origin(name) in wanted]
         with RunFolder.open(spec, "quantize") as folder:
-            score = scorer(spec, source, calibration.paths, Path(scratch))
+            open_file = _opener(spec)
+            score = scorer(spec, source, calibration.paths, Path(scratch), open_file)
             before = score(source)
 
-            def score_layers(chosen: list[str]) -> dict[str, float]:
+            def candidate(chosen: list[str]) -> Path:
                 path = Path(scratch) / "candidate.onnx"
                 _write(path, quantizer.quantized(chosen), spec, chosen)
-                return score(path)
+                return path
 
             found = search(
                 layers,
                 before=before,
                 budget=options.max_metric_drop,
-                score=score_layers,
-                distance=LogitDistance(quantizer, feeds, runs_on),
+                score=lambda chosen: score(candidate(chosen)),
+                distance=LogitDistance(source, candidate, feeds, open_file),
                 report=lambda line: folder.status("RUNNING", line),
             )
             _write(_target(spec, folder), quantizer.quantized(found.layers), spec, found.layers)
             _finish(spec, folder, source, _facts(found, before, score.kind, list(quantizer.layers)))
+
+
+def _opener(spec: Spec) -> Open:
+    """Return what opens a model file as `evaluate` would: scores, distances and times are those of that runtime."""
+    return lambda path: open_model(str(path), spec, spec.evaluate)
 
 
 def _facts(found: Found, before: dict[str, float], kind: str, layers: list[str]) -> dict[str, Any]:
@@ -195,7 +204,7 @@ def _write(target: Path, model: onnx.ModelProto, spec: Spec, layers: list[str]) 
 
 def _finish(spec: Spec, folder: RunFolder, source: Path, facts: dict[str, Any]) -> None:
     target = _target(spec, folder)
-    document = quantize_report.document(spec, source, target, facts)
+    document = quantize_report.document(spec, source, target, facts, _opener(spec))
     quantize_report.write(folder.path / REPORT, document)
     print(quantize_report.table(document))
     print(f"\n{target}\n{folder.path / REPORT}")

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from oneformer_deploy import onnx
+from oneformer_deploy.model_scores import Open
 from oneformer_spec.atomic import write_atomically
+from oneformer_spec.model_file import runtime_of
 from oneformer_spec.schema import Spec
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import Task
@@ -20,16 +21,18 @@ ROUNDS = 5
 FREE_SIZE = 512  # pixels, of the picture that models of open size are timed on
 
 
-def document(spec: Spec, source: Path, target: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def document(spec: Spec, source: Path, target: Path, facts: Mapping[str, Any], open_file: Open) -> dict[str, Any]:
     """Return everything that is known: settings, files with size and speed, and `facts`."""
     options = spec.quantize
-    seconds = seconds_per_image(source, target, key=spec.encryption_key)
+    seconds = seconds_per_image(source, target, open_file=open_file)
     files = {
         name: {"path": str(path), "bytes": path.stat().st_size, "seconds_per_image": seconds[index]}
         for index, (name, path) in enumerate((("before", source), ("after", target)))
     }
     settings = {name: getattr(options, name) for name in ("backend", "mode", "algorithm", "device", "max_metric_drop")}
-    return {"settings": settings, "files": files, "speedup": round(seconds[0] / seconds[1], 3), **facts}
+    served = {"runtime": runtime_of(str(target), spec.evaluate).name, "precision": spec.evaluate.precision}
+    speed = {"files": files, "speedup": round(seconds[0] / seconds[1], 3)}
+    return {"settings": settings, "served": served, **speed, **facts}
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
@@ -54,9 +57,9 @@ def table(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def seconds_per_image(*paths: Path, key: str | None = None) -> list[float]:
+def seconds_per_image(*paths: Path, open_file: Open) -> list[float]:
     """Return the shortest time of one image for each file; they take turns, so that a busy machine is busy for all."""
-    segmenters = [onnx.open(path, "cpu", key=key) for path in paths]
+    segmenters = [open_file(path) for path in paths]
     times: list[list[float]] = [[] for _ in paths]
     for _ in range(ROUNDS + 1):
         for segmenter, own in zip(segmenters, times, strict=True):

@@ -13,6 +13,7 @@ from oneformer_spec.decode import Thresholds
 from oneformer_spec.entry import note
 from oneformer_spec.errors import SpecError, UsageError
 from oneformer_spec.frame import SizeRule
+from oneformer_spec.hooks import Runtime
 from oneformer_spec.manifest import image_size_rule, size_rule
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.reading.files import num_gpus_here
@@ -44,14 +45,24 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
         UsageError: No installed runtime reads the file, or it does not compute in that precision.
         CheckpointError: The file cannot be read.
     """
-    runtime = registry().runtime(path, section.runtime)
-    if section.precision not in runtime.precisions:
-        known = ", ".join(runtime.precisions)
-        raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
+    runtime = runtime_of(path, section)
     options = {"num_threads": _threads(section, world), "key": spec.encryption_key}
     if len(runtime.precisions) > 1:
         options["precision"] = section.precision
     return with_thresholds(resolve(runtime.target)(path, _device(section, world), **options), spec)
+
+
+def runtime_of(path: str, section: EvaluateSection | InferenceSection) -> Runtime:
+    """Return the runtime that a section runs a model file with; the file need not exist yet.
+
+    Raises:
+        UsageError: No installed runtime reads the file, or it does not compute in that precision.
+    """
+    runtime = registry().runtime(path, section.runtime)
+    if section.precision not in runtime.precisions:
+        known = ", ".join(runtime.precisions)
+        raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
+    return runtime
 
 
 def _device(section: EvaluateSection | InferenceSection, world: World) -> str:

@@ -48,7 +48,8 @@ class WindowAttention(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.num_heads, self.window, self.scale = num_heads, window, qk_scale
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.window, self.scale = window, qk_scale
         self.attention_dropout = attention_dropout
         self.relative_position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -57,8 +58,8 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias, std=0.02)
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend inside each window (B * K, N, C); `mask` (K, 1, N, N) is added to the scores."""
-        qkv = self.qkv(windows).unflatten(-1, (3, self.num_heads, -1))
+        """Attend inside each window (B, K, N, C); `mask` (K, 1, N, N) is added to the scores. Returns (B * K, N, C)."""
+        qkv = self.qkv(windows).view(-1, self.window**2, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B * K, M, N, C / M)
         x = F.scaled_dot_product_attention(
             query,
@@ -70,7 +71,7 @@ class WindowAttention(nn.Module):
         )
         return self.dropout(self.projection(x.transpose(1, 2).flatten(2)))
 
-    def _bias(self, mask: Tensor | None, num_windows: int) -> Tensor:
+    def _bias(self, mask: Tensor | None, batch: int) -> Tensor:
         """Return relative position bias plus mask, (1 or B * K, M, N, N)."""
         tokens = self.window**2
         rows = self.relative_position_bias[relative_index(self.window, self.relative_position_bias.device)]
@@ -78,7 +79,7 @@ class WindowAttention(nn.Module):
         if mask is None:
             return bias
         bias = bias + mask  # (K, M, N, N)
-        return bias.expand(num_windows // mask.shape[0], *[-1] * 4).flatten(0, 1)
+        return bias.expand(batch, *[-1] * 4).flatten(0, 1)
 
 
 class Mlp(nn.Module):

@@ -30,21 +30,21 @@ def shift_mask(height: int, width: int, window: int, shift: int, device: torch.d
         return (index >= length - window).long() + (index >= length - shift).long()
 
     regions = bands(height)[:, None] * 3 + bands(width)
-    windows = split_windows(regions[None, :, :, None], window).flatten(1)  # (K, N)
+    windows = split_windows(regions[None, :, :, None], window)[0, :, :, 0]  # (K, N)
     apart = windows[:, None, :, None] != windows[:, None, None, :]
     return apart.float() * -100.0
 
 
 def split_windows(x: Tensor, window: int) -> Tensor:
-    """Cut maps (B, H, W, C), whose sizes are multiples of `window`, into windows (B * K, N, C)."""
+    """Cut maps (B, H, W, C), whose sizes are multiples of `window`, into windows (B, K, N, C)."""
     height, width = plain_sizes(x, 1, 2)
-    channels = x.shape[3]
-    x = x.view(-1, height // window, window, width // window, window, channels)
-    return x.transpose(2, 3).reshape(-1, window * window, channels)
+    rows, columns, channels = height // window, width // window, x.shape[3]
+    x = x.view(-1, rows, window, columns, window, channels)
+    return x.transpose(2, 3).reshape(-1, rows * columns, window * window, channels)
 
 
 def join_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """Undo `split_windows`: (B * K, N, C) -> (B, H, W, C)."""
+    """Put windows, (B * K, N, C) in the order of `split_windows`, back into maps (B, H, W, C)."""
     channels = windows.shape[2]
     x = windows.view(-1, height // window, width // window, window, window, channels)
     return x.transpose(2, 3).reshape(-1, height, width, channels)
