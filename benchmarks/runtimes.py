@@ -5,7 +5,8 @@
 The checkpoint is exported as the section `export` says (pictures of several sizes need `export.dynamic_size=true`).
 Each runtime then scores the data of the spec in a process of its own, which imports what that runtime needs and nothing
 else. All fp32 runtimes must score what torch does. Where `dataset.quant_calibration_dataset.images_dir` is set, INT8
-files are measured too: one per runtime, with layers that were chosen with it, made as `quantize.*` say.
+files are measured too: one per runtime, with layers that were chosen with it, made as `quantize.*` say. Images per
+second are those of prediction, from pixels to segments, and of the network alone.
 """
 
 from __future__ import annotations
@@ -18,20 +19,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from timing import CLOCKS, resident
 
-from oneformer_data.evaluate import predictor, split_name
+from oneformer_data.evaluate import batch_size, predictor, split_name
 from oneformer_data.evaluation import evaluate_parts
 from oneformer_data.loading import open_parts
 from oneformer_spec.load import load_spec
 from oneformer_spec.model_file import input_rule, open_model
-from oneformer_spec.results import Segmentation
-from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.tasks import TASKS
 
 RUNTIMES = {
     "torch": ("pth", "torch", "fp32"),
@@ -64,29 +64,44 @@ def quantize(model: Path, folder: Path, experiment_spec: Sequence[Path], overrid
     return results / f"{NAME}.onnx"
 
 
+class Stopwatch:
+    """A function of a batch that tells how long each batch took."""
+
+    def __init__(self, function: Callable[..., Any], clock: Callable[[], float]) -> None:
+        self._function, self._clock = function, clock
+        self._seconds: list[float] = []  # per image, of each batch
+
+    def __call__(self, batch: Any, *others: Any) -> Any:
+        """Call the function."""
+        start = self._clock()
+        result = self._function(batch, *others)
+        self._seconds.append((self._clock() - start) / len(batch))
+        return result
+
+    def images_per_second(self) -> float:
+        """Return the tasks' mean of the median batch: they take turns. The first batch warms up."""
+        tasks = [self._seconds[index :: len(TASKS)] for index in range(len(TASKS))]
+        return len(TASKS) / sum(median(batches[1:] or batches) for batches in tasks)
+
+
 def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: str) -> dict[str, float]:
     """Score a model file with a runtime: metrics, images per second, and the memory that the process took."""
     spec = load_spec(
         arguments.experiment_spec, [*arguments.overrides, *how(runtime, precision, arguments.threads)]
     ).spec
     segmenter = open_model(str(file), spec, spec.inference)
-    predict = predictor(segmenter, input_rule(segmenter, spec, spec.inference))
-    spent, images = 0.0, 0
-
-    def timed(pictures: Sequence[NDArray[np.uint8]], task: Task) -> Sequence[Segmentation]:
-        nonlocal spent, images
-        start = CLOCKS[arguments.clock]()
-        found = predict(pictures, task)
-        spent, images = spent + CLOCKS[arguments.clock]() - start, images + len(pictures)
-        return found
-
-    parts = open_parts(spec.dataset, split_name(spec.dataset), segmenter.manifest.labels)
-    metrics = evaluate_parts(parts, timed, TASKS, segmenter.manifest.labels)
+    network = Stopwatch(segmenter.run, CLOCKS[arguments.clock])
+    segmenter.run = network
+    predict = Stopwatch(predictor(segmenter, input_rule(segmenter, spec, spec.inference)), CLOCKS[arguments.clock])
+    split, labels = split_name(spec.dataset), segmenter.manifest.labels
+    parts = open_parts(spec.dataset, split, labels)
+    metrics = evaluate_parts(parts, predict, TASKS, labels, batch_size=batch_size(spec, split))
     return {
         "PQ": metrics["PQ"]["all"]["pq"],
         "AP": metrics["AP"]["AP"],
         "mIoU": metrics["mIoU"],
-        "images/s": images / spent,
+        "images/s": predict.images_per_second(),
+        "network/s": network.images_per_second(),
         "file MB": file.stat().st_size / 1e6,
         "peak MB": resident(),
     }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,7 @@ from numpy.typing import NDArray
 from oneformer_deploy.graph_interface import one_line, read_interface
 from oneformer_deploy.onnx_file import graph_source, read_onnx_file
 from oneformer_spec.errors import CheckpointError, UsageError
-from oneformer_spec.segmenter import Run, Segmenter
-
-if TYPE_CHECKING:
-    import openvino
+from oneformer_spec.segmenter import Segmenter
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own choice is bf16 wherever the CPU has it
 
@@ -52,6 +48,8 @@ def open(
 
     import openvino
 
+    from oneformer_deploy.openvino_graph import Graph
+
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError(f"{path}: this CPU does not multiply bf16; set precision to fp32")
@@ -64,14 +62,26 @@ def open(
         raise CheckpointError(f"{path}: openvino cannot load it: {one_line(error)}") from error
     interface = read_interface(path, inputs, outputs, manifest)
     size = interface.size if interface.batch is None else None
-    if size is not None:  # known shapes are a fifth faster than an open batch, which gains nothing on a CPU
+    if size is not None:  # known shapes are a fifth faster than an open batch
         shapes = {"image": [1, 3, *size], "task_tokens": [1, len(next(iter(manifest.task_tokens.values())))]}
         model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
     if num_threads is not None:
         settings["INFERENCE_NUM_THREADS"] = num_threads
-    run = _runner(path, core, model, interface.names, settings)
-    return interface.segmenter(run if size is None else _one_by_one(run), manifest)
+    try:
+        graph = Graph(core, model, interface.names, settings)
+    except Exception as error:  # as above
+        raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error
+
+    def run(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
+        try:
+            if size is None or len(image) == 1:
+                return graph.run(image, task_tokens)
+            return graph.run_each(image, task_tokens)
+        except Exception as error:  # as above
+            raise CheckpointError(f"{path}: openvino failed at input {image.shape}: {one_line(error)}") from error
+
+    return interface.segmenter(run, manifest)
 
 
 def _axes(values: list[Any]) -> dict[str, list[int | None]]:
@@ -80,42 +90,3 @@ def _axes(values: list[Any]) -> dict[str, list[int | None]]:
         value.get_any_name(): [axis.get_length() if axis.is_static else None for axis in value.partial_shape]
         for value in values
     }
-
-
-def _one_by_one(run: Run) -> Run:
-    """Return what runs a batch as batches of one."""
-
-    def run_all(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        if len(image) == 1:
-            return run(image, task_tokens)
-        rows = [run(image[row : row + 1], task_tokens[row : row + 1]) for row in range(len(image))]
-        classes, masks = zip(*rows, strict=True)
-        return np.concatenate(classes), np.concatenate(masks)
-
-    return run_all
-
-
-def _runner(
-    path: Path, core: openvino.Core, model: openvino.Model, names: Mapping[str, str], settings: Mapping[str, Any]
-) -> Run:
-    from oneformer_deploy.openvino_parts import split  # needs openvino
-
-    outputs = [output.get_any_name() for output in model.outputs]
-    wanted = [outputs.index(names[role]) for role in ("class_logits", "mask_logits")]
-    try:
-        parts = split(model, names["image"], names["task_tokens"])
-        encode = core.compile_model(parts.task, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
-        compiled = core.compile_model(parts.rest, "CPU", dict(settings))
-    except Exception as error:  # as above
-        raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error
-    request = compiled.create_infer_request()
-
-    def run(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        try:
-            task = list(encode([task_tokens]).values())
-            found = list(request.infer([image, *task], share_inputs=True).values())
-        except Exception as error:  # as above
-            raise CheckpointError(f"{path}: openvino failed at input {image.shape}: {one_line(error)}") from error
-        return found[wanted[0]], found[wanted[1]]
-
-    return run
