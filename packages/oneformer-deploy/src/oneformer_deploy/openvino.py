@@ -62,13 +62,13 @@ def open(
         raise CheckpointError(f"{path}: openvino cannot load it: {one_line(error)}") from error
     interface = read_interface(path, inputs, outputs, manifest)
     size = interface.size if interface.batch is None else None
-    if size is not None:  # known shapes are a fifth faster than an open batch
-        shapes = {"image": [1, 3, *size], "task_tokens": [1, len(next(iter(manifest.task_tokens.values())))]}
-        model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
     if num_threads is not None:
         settings["INFERENCE_NUM_THREADS"] = num_threads
     try:
+        if size is not None:  # known shapes are a fifth faster than an open batch
+            shapes = {"image": [1, 3, *size], "task_tokens": [1, len(next(iter(manifest.task_tokens.values())))]}
+            model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
         graph = Graph(core, model, interface.names, settings)
     except Exception as error:  # as above
         raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error

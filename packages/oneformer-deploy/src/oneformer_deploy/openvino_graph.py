@@ -17,7 +17,7 @@ from openvino import opset13
 
 
 class Graph:
-    """A graph that is compiled when it is first run, for one batch after the other or for pictures side by side."""
+    """A graph that runs a batch at a time, or pictures side by side; each way is compiled when it is first taken."""
 
     def __init__(
         self, core: openvino.Core, model: openvino.Model, names: Mapping[str, str], settings: Mapping[str, Any]
@@ -27,6 +27,7 @@ class Graph:
         parts = split(model, names["image"], names["task_tokens"])
         self._encode = core.compile_model(parts.task, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
         self._core, self._rest, self._settings = core, parts.rest, settings
+        self._queue: openvino.AsyncInferQueue | None = None
 
     def run(self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
         """Run a batch with all threads."""
@@ -35,9 +36,15 @@ class Graph:
         return classes, masks
 
     def run_each(self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        """Run a batch as single pictures that share the threads: few of them wait for each other."""
-        found: list[tuple[Any, Any]] = [(None, None)] * len(image)
+        """Run a batch as pictures that share the threads: as many at once as the first batch has, or threads are.
+
+        Threads of one picture wait for each other at every node.
+        """
+        if self._queue is None:
+            settings = {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": len(image)}
+            self._queue = openvino.AsyncInferQueue(self._compiled(settings))
         queue = self._queue
+        found: list[tuple[Any, Any]] = [(None, None)] * len(image)
         queue.set_callback(lambda request, row: found.__setitem__(row, self._copied(request)))
         inputs = [self._inputs(image[row : row + 1], task_tokens[row : row + 1]) for row in range(len(image))]
         for row, values in enumerate(inputs):
@@ -55,14 +62,10 @@ class Graph:
 
     @cached_property
     def _request(self) -> openvino.InferRequest:
-        return self._compiled("LATENCY").create_infer_request()
+        return self._compiled({"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
 
-    @cached_property
-    def _queue(self) -> openvino.AsyncInferQueue:
-        return openvino.AsyncInferQueue(self._compiled("THROUGHPUT"))
-
-    def _compiled(self, hint: str) -> openvino.CompiledModel:
-        return self._core.compile_model(self._rest, "CPU", {**self._settings, "PERFORMANCE_HINT": hint})
+    def _compiled(self, settings: Mapping[str, Any]) -> openvino.CompiledModel:
+        return self._core.compile_model(self._rest, "CPU", {**self._settings, **settings})
 
 
 class Parts(NamedTuple):
