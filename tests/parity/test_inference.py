@@ -80,7 +80,7 @@ def test_what_is_written_back_loads_strictly_and_computes_the_same(
     assert {kind: list(names) for kind, names in report.items() if names} == {}
     image, tokens = torch.randn(1, 3, 96, 128), task_tokens(Task.PANOPTIC)
     found, expected = reference(written.eval(), image, tokens), reference(model, image, tokens)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert_near(found, expected)  # the same weights elsewhere in memory: sums may round differently
 
 
 def test_the_text_branch_is_written_back(hugging_face: Callable[..., Any], tmp_path: Path) -> None:
