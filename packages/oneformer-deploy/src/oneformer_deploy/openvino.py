@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_deploy.graph_interface import one_line, read_interface
+from oneformer_deploy.graph_interface import Interface, one_line, read_interface
 from oneformer_deploy.onnx_file import graph_source, read_onnx_file
 from oneformer_spec.errors import CheckpointError, UsageError
-from oneformer_spec.segmenter import Segmenter
+from oneformer_spec.segmenter import Run, Segmenter
+
+if TYPE_CHECKING:
+    import openvino
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own choice is bf16 wherever the CPU has it
 
@@ -48,8 +52,6 @@ def open(
 
     import openvino
 
-    from oneformer_deploy.openvino_graph import Graph
-
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UsageError(f"{path}: this CPU does not multiply bf16; set precision to fp32")
@@ -61,16 +63,39 @@ def open(
     except Exception as error:  # RuntimeError, and what its frontends raise
         raise CheckpointError(f"{path}: openvino cannot load it: {one_line(error)}") from error
     interface = read_interface(path, inputs, outputs, manifest)
-    size = interface.size if interface.batch is None else None
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
     if num_threads is not None:
         settings["INFERENCE_NUM_THREADS"] = num_threads
+    tokens = len(next(iter(manifest.task_tokens.values())))
+    return interface.segmenter(_runner(path, core, model, interface, tokens, settings), manifest)
+
+
+def _axes(values: list[Any]) -> dict[str, list[int | None]]:
+    """The sizes of tensors' axes by name, None where one is open."""
+    return {
+        value.get_any_name(): [axis.get_length() if axis.is_static else None for axis in value.partial_shape]
+        for value in values
+    }
+
+
+def _runner(
+    path: Path,
+    core: openvino.Core,
+    model: openvino.Model,
+    interface: Interface,
+    tokens: int,
+    settings: Mapping[str, Any],
+) -> Run:
+    """Return what runs batches of pictures with `tokens` task tokens each; a graph of one size runs them singly."""
+    from oneformer_deploy.openvino_graph import Graph  # needs openvino
+
+    size = interface.size if interface.batch is None else None
     try:
         if size is not None:  # known shapes are a fifth faster than an open batch
-            shapes = {"image": [1, 3, *size], "task_tokens": [1, len(next(iter(manifest.task_tokens.values())))]}
+            shapes = {"image": [1, 3, *size], "task_tokens": [1, tokens]}
             model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
         graph = Graph(core, model, interface.names, settings)
-    except Exception as error:  # as above
+    except Exception as error:  # RuntimeError, and what its frontends raise
         raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error
 
     def run(image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
@@ -81,12 +106,4 @@ def open(
         except Exception as error:  # as above
             raise CheckpointError(f"{path}: openvino failed at input {image.shape}: {one_line(error)}") from error
 
-    return interface.segmenter(run, manifest)
-
-
-def _axes(values: list[Any]) -> dict[str, list[int | None]]:
-    """The sizes of tensors' axes by name, None where one is open."""
-    return {
-        value.get_any_name(): [axis.get_length() if axis.is_static else None for axis in value.partial_shape]
-        for value in values
-    }
+    return run
