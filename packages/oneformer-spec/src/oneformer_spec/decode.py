@@ -151,13 +151,23 @@ def _owners(
     inside = np.zeros(frame.original, dtype=np.bool_)
     areas = np.zeros(len(scores), dtype=np.int64)
     for tile in tiles(mask_logits, frame):
-        masks = _sigmoid(tile.logits())  # (rows, columns, K)
-        owner = xp.argmax(masks * scores, axis=-1, keepdims=True)
+        queries = _present(scores, tile)
+        masks = _sigmoid(tile.logits(queries))  # (rows, columns, queries)
+        owner = xp.argmax(masks * take(scores, queries), axis=-1, keepdims=True)
         covered = masks >= 0.5
-        owners[tile.rows, tile.columns] = to_numpy(owner)[..., 0]
+        owners[tile.rows, tile.columns] = queries[to_numpy(owner)[..., 0]]
         inside[tile.rows, tile.columns] = to_numpy(xp.take_along_axis(covered, owner, axis=-1))[..., 0]
-        areas += to_numpy(xp.sum(xp.astype(covered, xp.int32), axis=(0, 1)))
+        areas[queries] += to_numpy(xp.sum(xp.astype(covered, xp.int32), axis=(0, 1)))
     return owners, inside, areas
+
+
+def _present(scores: Array, tile: Tile) -> NDArray[np.int64]:
+    """Return the queries that can own a pixel of the tile or cover one; NaN excludes nothing."""
+    xp = array_namespace(scores)
+    most = _sigmoid(xp.max(tile.source, axis=(0, 1)))  # (K,)
+    least = xp.max(_sigmoid(xp.min(tile.source, axis=(0, 1))) * scores)
+    absent = (most * scores < least * (1 - _ROUNDING)) & (most < 0.5 - _ROUNDING)
+    return np.flatnonzero(~to_numpy(absent))
 
 
 def _instance(
@@ -194,7 +204,7 @@ def _instance_masks(
     """Return the masks (K, H, W), their areas (K,) and their mean probability inside (K,)."""
     xp = array_namespace(mask_logits)
     masks = np.zeros((mask_logits.shape[0], *frame.original), dtype=np.bool_)
-    areas, sums = np.zeros(len(masks), dtype=np.int64), np.zeros(len(masks), dtype=np.float64)
+    sums = np.zeros(len(masks), dtype=np.float64)
     for tile in tiles(mask_logits, frame):
         # Interpolation never passes its corners: where no logit is positive, no pixel is.
         touched = np.flatnonzero(to_numpy(xp.max(tile.source, axis=(0, 1))) > 0)
@@ -203,8 +213,8 @@ def _instance_masks(
         logits = tile.logits(touched)  # (rows, columns, touched)
         inside = logits > 0
         masks[touched, tile.rows, tile.columns] = np.moveaxis(to_numpy(inside), -1, 0)
-        areas[touched] += to_numpy(xp.sum(xp.astype(inside, xp.int32), axis=(0, 1)))
-        sums[touched] += to_numpy(xp.sum(_sigmoid(logits) * xp.astype(inside, logits.dtype), axis=(0, 1)))
+        sums[touched] += to_numpy(xp.sum(_sigmoid(logits) * inside, axis=(0, 1)))
+    areas = np.asarray([np.count_nonzero(mask) for mask in masks], dtype=np.int64)
     return masks, areas, sums / (areas + 1e-6)
 
 

@@ -43,8 +43,8 @@ class Segmentation:
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return x, y, width, height of a mask (H, W) in pixels; all 0 when it is empty."""
-    x, width = _extent(np.any(mask, axis=0))
     y, height = _extent(np.any(mask, axis=1))
+    x, width = _extent(np.any(mask[y : y + height], axis=0))
     return x, y, width, height
 
 

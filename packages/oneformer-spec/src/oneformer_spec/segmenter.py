@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oneformer_spec.cores import one_blas_thread
 from oneformer_spec.decode import decode
 from oneformer_spec.frame import Frame, SizeRule, plan, prepare
 from oneformer_spec.manifest import Manifest
@@ -56,27 +57,29 @@ class Segmenter:
         results: dict[int, Segmentation] = {}
         for batch in self._batches(frames):
             class_logits, mask_logits = self.logits([images[i] for i in batch], [frames[i] for i in batch], task)
-            for row, i in enumerate(batch):
-                results[i] = decode(
-                    class_logits[row],
-                    mask_logits[row],
-                    task=task,
-                    frame=frames[i],
-                    labels=manifest.labels,
-                    thresholds=manifest.thresholds,
-                    min_score=min_score,
-                )
+            with one_blas_thread:
+                for row, i in enumerate(batch):
+                    results[i] = decode(
+                        class_logits[row],
+                        mask_logits[row],
+                        task=task,
+                        frame=frames[i],
+                        labels=manifest.labels,
+                        thresholds=manifest.thresholds,
+                        min_score=min_score,
+                    )
         return [results[i] for i in range(len(images))]
 
     def logits(self, images: Sequence[NDArray[np.uint8]], frames: Sequence[Frame], task: Task) -> tuple[Any, Any]:
         """Run pictures whose frames share one padded size; returns class logits and mask logits, batch first."""
         manifest = self.manifest
-        inputs = np.stack(
-            [
-                prepare(image, frame, mean=manifest.mean, std=manifest.std)
-                for image, frame in zip(images, frames, strict=True)
-            ]
-        )
+        with one_blas_thread:
+            inputs = np.stack(
+                [
+                    prepare(image, frame, mean=manifest.mean, std=manifest.std)
+                    for image, frame in zip(images, frames, strict=True)
+                ]
+            )
         missing = (self.fixed_batch or len(inputs)) - len(inputs)
         if missing:
             inputs = np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), dtype=np.float32)])
