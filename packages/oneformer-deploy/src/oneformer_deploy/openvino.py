@@ -87,13 +87,15 @@ def _runner(
     settings: Mapping[str, Any],
 ) -> Run:
     """Return what runs batches of pictures with `tokens` task tokens each; a graph of one size runs them singly."""
-    from oneformer_deploy.openvino_graph import Graph  # needs openvino
+    from oneformer_deploy.openvino_bags import sample_by_bags  # needs openvino
+    from oneformer_deploy.openvino_graph import Graph
 
     size = interface.size if interface.batch is None else None
     try:
         if size is not None:  # known shapes are a fifth faster than an open batch
             shapes = {"image": [1, 3, *size], "task_tokens": [1, tokens]}
             model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
+        sample_by_bags(model)
         graph = Graph(core, model, interface.names, settings)
     except Exception as error:  # RuntimeError, and what its frontends raise
         raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error

@@ -1,0 +1,169 @@
+"""Deformable attention in an OpenVINO graph: a query's points as one weighted bag of rows, instead of sampled grids.
+
+EmbeddingBag reads the four neighbours of every point where the values lie. GridSample wants each head as a picture of
+its own, and leaves a product and a sum over the points to be computed behind it.
+
+Letters: B batch, Q queries, S tokens of all levels, M heads, D channels per head, L levels, P points per level.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import openvino
+from numpy.typing import ArrayLike, NDArray
+from openvino import opset13
+from openvino.passes import AnyInput, Matcher, WrapType
+
+
+class Sampling(NamedTuple):
+    """What one attention samples, and where: outputs of nodes."""
+
+    value: Any
+    """(B, S, M, D)."""
+    x: Any
+    """Of the points, (B, Q, M, L, P), in pixels of their level: whole numbers are pixel centres."""
+    y: Any
+    weights: Any
+    """(B, Q, M, L, P)."""
+    shapes: NDArray[np.int32]
+    """Height and width of each level, (L, 2)."""
+
+
+def sample_by_bags(model: openvino.Model) -> int:
+    """Rewrite the deformable attentions that `oneformer_model` exports; returns how many there were.
+
+    Attentions of open sizes, and whatever is computed in another way, stay as they are.
+    """
+    nodes = model.get_ordered_ops()
+    counts = {len(node.outputs()) for node in nodes if node.get_type_name() == "VariadicSplit"}
+    patterns = [_Attention(levels) for levels in counts]
+    ends = [node.output(0) for node in nodes if node.get_type_name() == "Reshape"]
+    found = [(end, sampling) for end in ends for pattern in patterns if (sampling := pattern.match(end)) is not None]
+    for end, sampling in found:
+        targets = end.get_target_inputs()
+        sums = opset13.transpose(_bags(sampling), np.array([0, 2, 1]))  # cancels the transposition that follows
+        for target in targets:
+            target.replace_source_output(sums.output(0))
+    return len(found)
+
+
+class _Attention:
+    """The pattern of an attention of some number of levels, from its value and its points to its sums (B, M * D, Q)."""
+
+    def __init__(self, levels: int) -> None:
+        self._value, self._x, self._y, self._weights = (AnyInput() for _ in range(4))
+        self._numbers: list[tuple[Any, ArrayLike]] = []  # constants of the graph, and what they are where it is ours
+        self._samplers: list[tuple[Any, Any, Any, Any]] = []  # of each level, with its part of the value and its size
+        split = _op("VariadicSplit", self._value, AnyInput(), AnyInput())
+        points = [self._by_level(part) for part in (self._x, self._y, self._weights)]
+        sums = [self._level(level, split, *points) for level in range(levels)]
+        total = sums[0]
+        for part in sums[1:]:
+            total = _op("Add", total, part)
+        apart = _op("Reshape", total, AnyInput())  # (B, M, D, Q)
+        self._matcher = Matcher(_op("Reshape", apart, AnyInput()), "deformable attention")
+
+    def match(self, end: Any) -> Sampling | None:
+        """Return what the attention that ends with an output samples; None where none does, or not as known."""
+        if not self._matcher.match(end):
+            return None
+        found = self._matcher.get_pattern_value_map()
+        if any(not np.array_equal(_data(found[pattern]), number) for pattern, number in self._numbers):
+            return None
+        shapes = []
+        for level, (sampler, part, height, width) in enumerate(self._samplers):
+            node, image = found[sampler].get_node(), found[sampler].get_node().get_input_partial_shape(0)
+            size = [int(_data(found[number])) for number in (height, width)]
+            if node.get_attributes() != _SAMPLING or found[part].get_node().input_value(0).get_index() != level:
+                return None
+            if image.is_dynamic or list(image.to_shape())[2:] != size or min(size) < 2:
+                return None
+            shapes.append(size)
+        value, x, y, weights = (found[source] for source in (self._value, self._x, self._y, self._weights))
+        return Sampling(value, x, y, weights, np.asarray(shapes, dtype=np.int32))
+
+    def _level(self, level: int, split: Any, x: Any, y: Any, weights: Any) -> Any:
+        """A level's sums over its points, (B * M, D, Q)."""
+        part = _op("Transpose", split, self._number([0, 2, 3, 1]))
+        (columns, width), (rows, height) = self._coordinate(x, level), self._coordinate(y, level)
+        sampler = _op("GridSample", _op("Reshape", part, AnyInput()), _op("Concat", columns, rows))
+        self._samplers.append((sampler, part, height, width))
+        chosen = _op("Gather", _op("Unsqueeze", weights, AnyInput()), self._number(level), self._number(2))
+        return _op("ReduceSum", _op("Multiply", sampler, chosen), self._number([2]))
+
+    def _coordinate(self, position: Any, level: int) -> tuple[Any, Any]:
+        """Positions as a coordinate of the grid, (2 x + 1) / length - 1, and the number that is the length."""
+        length = _constant()
+        chosen = _op("Gather", position, self._number(level), self._number(1))
+        doubled = _op("Add", _op("Multiply", chosen, self._number(2)), self._number(1))
+        grid = _op("Subtract", _op("Divide", doubled, length), self._number(1))
+        return _op("Unsqueeze", grid, AnyInput()), length
+
+    def _by_level(self, points: Any) -> Any:
+        """(B, Q, M, L, P) as (B * M, L, P, Q)."""
+        return _op("Reshape", _op("Transpose", points, self._number([0, 2, 3, 4, 1])), AnyInput())
+
+    def _number(self, expected: ArrayLike) -> Any:
+        pattern = _constant()
+        self._numbers.append((pattern, expected))
+        return pattern
+
+
+_SAMPLING = {"align_corners": False, "mode": "bilinear", "padding_mode": "zeros"}
+
+
+def _op(name: str, *inputs: Any) -> Any:
+    return WrapType(f"opset13.{name}", list(inputs))
+
+
+def _constant() -> Any:
+    return WrapType("opset13.Constant")
+
+
+def _data(output: Any) -> NDArray[Any]:
+    data: NDArray[Any] = output.get_node().get_data()
+    return data
+
+
+def _bags(sampling: Sampling) -> Any:
+    """Compute the sums as (B, Q, M * D).
+
+    The cell before a point is moved into its level. A neighbour counts the less the further it is, and nothing from one
+    cell on: so points beyond the edge fade as over a border of zeros. Rows are counted in integers, which no precision
+    of the rest rounds.
+    """
+    batch, queries, heads, levels, points = sampling.x.get_shape()
+    height, width = sampling.shapes.T[:, :, None]  # (L, 1) each
+    column, right = _neighbours(sampling.x, width)
+    row, below = _neighbours(sampling.y, height)
+    first = opset13.add(opset13.multiply(row, width * heads), opset13.multiply(column, np.int32(heads)))
+    first = opset13.add(first, _first_rows(batch, heads, sampling.shapes))
+    rows = [first, *(opset13.add(first, step) for step in (heads + 0 * width, heads * width, heads + heads * width))]
+    shares = [opset13.multiply(opset13.multiply(y, sampling.weights), x) for y in below for x in right]
+    bag = np.array([batch * queries * heads, levels * points])
+    sums = opset13.embedding_bag_packed_sum(
+        opset13.reshape(sampling.value, np.array([-1, sampling.value.get_shape()[3]]), False),
+        opset13.concat([opset13.reshape(part, bag, False) for part in rows], 1),
+        opset13.concat([opset13.reshape(part, bag, False) for part in shares], 1),
+    )
+    return opset13.reshape(sums, np.array([batch, queries, -1]), False)
+
+
+def _neighbours(position: Any, length: NDArray[np.int32]) -> tuple[Any, tuple[Any, Any]]:
+    """Return the cell before each position on an axis, int32, and how much it and the next one count."""
+    cell = opset13.convert(opset13.floor(position), "i32")
+    cell = opset13.minimum(opset13.maximum(cell, np.int32(0)), length - 2)
+    way = opset13.subtract(position, opset13.convert(cell, "f32"))
+    distances = opset13.abs(way), opset13.abs(opset13.subtract(way, np.float32(1)))
+    here, next_one = (opset13.relu(opset13.subtract(np.float32(1), distance)) for distance in distances)
+    return cell, (here, next_one)
+
+
+def _first_rows(batch: int, heads: int, shapes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return the row of each level's first token in a table of B * S * M rows, (B, 1, M, L, 1)."""
+    cells = shapes.prod(axis=1)  # (L,)
+    samples = np.arange(batch)[:, None, None] * cells.sum()
+    rows: NDArray[np.int32] = (samples + np.cumsum(cells) - cells) * heads + np.arange(heads)[:, None]  # (B, M, L)
+    return rows[:, None, :, :, None].astype(np.int32)
