@@ -355,6 +355,33 @@ def test_tiles_do_not_show(task, array):
     assert len(np.unique(result.map)) > 1
 
 
+def panoptic_of_tiles(class_logits, mask_logits, overlap, array):
+    """Of a picture four tiles wide; `mask_logits` are those of each query in each tile, (Q, 4)."""
+    wide = np.repeat(np.asarray(mask_logits, dtype=np.float32)[:, None].repeat(8, axis=1), 16, axis=2)
+    frame = Frame((32, 256), (32, 256), (32, 256))
+    thresholds = Thresholds(overlap=overlap)
+    return decode(
+        array(class_logits), array(wide), task=Task.PANOPTIC, frame=frame, labels=LABELS, thresholds=thresholds
+    )
+
+
+def test_a_query_that_owns_nothing_of_a_tile_still_covers_it(array):
+    logits = logits_of(1, 2)
+    logits[0] *= 0.5
+    masks = [[4, 4, 4, 4], [4, 4, -20, -20]]  # the first owns half of what it covers
+    assert [s.category_id for s in panoptic_of_tiles(logits, masks, 0.4, array).segments] == [20, 30]
+    assert [s.category_id for s in panoptic_of_tiles(logits, masks, 0.6, array).segments] == [30]
+
+
+def test_a_faint_query_that_wins_a_tile_leaves_it_empty(array):
+    logits = logits_of(1, 2)
+    logits[0] *= 0.2
+    masks = [[4, 4, 0.2, 0.2], [-20, -20, -0.1, -0.1]]  # 0.55 and 0.48 where they meet, the second of the surer class
+    result = panoptic_of_tiles(logits, masks, 0.4, array)
+    assert [s.category_id for s in result.segments] == [20]
+    assert result.map[:, :96].all() and not result.map[:, 160:].any()
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_extreme_logits_do_not_warn(task):
     mask_logits = masks_of((0, 8, 0, 16)) * 1e4

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import openvino
 from numpy.typing import ArrayLike, NDArray
-from openvino import opset13
-from openvino.passes import AnyInput, Matcher, WrapType
+from openvino import PartialShape, Type, opset13
+from openvino.passes import AnyInput, Matcher, Or, WrapType
 
 
 class Sampling(NamedTuple):
@@ -49,48 +49,64 @@ def sample_by_bags(model: openvino.Model) -> int:
     return len(found)
 
 
+class _Level(NamedTuple):
+    """What a match tells of one level."""
+
+    sampler: Any
+    part: Any
+    """Its part of the value, moved to (B, M, D, cells)."""
+    height: Any
+    width: Any
+
+
 class _Attention:
     """The pattern of an attention of some number of levels, from its value and its points to its sums (B, M * D, Q)."""
 
     def __init__(self, levels: int) -> None:
         self._value, self._x, self._y, self._weights = (AnyInput() for _ in range(4))
         self._numbers: list[tuple[Any, ArrayLike]] = []  # constants of the graph, and what they are where it is ours
-        self._samplers: list[tuple[Any, Any, Any, Any]] = []  # of each level, with its part of the value and its size
-        split = _op("VariadicSplit", self._value, AnyInput(), AnyInput())
+        self._levels: list[_Level] = []
+        split = _op("VariadicSplit", self._value, self._number(1), AnyInput())
         points = [self._by_level(part) for part in (self._x, self._y, self._weights)]
-        sums = [self._level(level, split, *points) for level in range(levels)]
-        total = sums[0]
-        for part in sums[1:]:
+        total, *others = [self._level(level, split, *points) for level in range(levels)]
+        for part in others:
             total = _op("Add", total, part)
-        apart = _op("Reshape", total, AnyInput())  # (B, M, D, Q)
-        self._matcher = Matcher(_op("Reshape", apart, AnyInput()), "deformable attention")
+        apart = _op("Reshape", total, AnyInput())  # (B, M, D, Q), left out where the batch was known on export
+        self._matcher = Matcher(_op("Reshape", Or([total, apart]), AnyInput()), "deformable attention")
 
     def match(self, end: Any) -> Sampling | None:
         """Return what the attention that ends with an output samples; None where none does, or not as known."""
         if not self._matcher.match(end):
             return None
         found = self._matcher.get_pattern_value_map()
+        sources = [found[source] for source in (self._value, self._x, self._y, self._weights)]
+        if any(source.get_partial_shape().is_dynamic or source.get_element_type() != Type.f32 for source in sources):
+            return None
+        value, x, y, weights = sources
+        (batch, _, heads, dim), queries = value.get_shape(), x.get_shape()[1]
+        if end.get_partial_shape() != PartialShape([batch, heads * dim, queries]):
+            return None
         if any(not np.array_equal(_data(found[pattern]), number) for pattern, number in self._numbers):
             return None
         shapes = []
-        for level, (sampler, part, height, width) in enumerate(self._samplers):
-            node, image = found[sampler].get_node(), found[sampler].get_node().get_input_partial_shape(0)
-            size = [int(_data(found[number])) for number in (height, width)]
-            if node.get_attributes() != _SAMPLING or found[part].get_node().input_value(0).get_index() != level:
+        for number, level in enumerate(self._levels):
+            sampler, part = found[level.sampler].get_node(), found[level.part].get_node()
+            lanes, _, *size = sampler.get_input_shape(0)
+            known = np.array_equal([_data(found[length]) for length in (level.height, level.width)], size)
+            if sampler.get_attributes() != _SAMPLING or part.input_value(0).get_index() != number or not known:
                 return None
-            if image.is_dynamic or list(image.to_shape())[2:] != size or min(size) < 2:
+            if lanes != batch * heads or min(size) < 2:  # two neighbours need two cells
                 return None
             shapes.append(size)
-        value, x, y, weights = (found[source] for source in (self._value, self._x, self._y, self._weights))
         return Sampling(value, x, y, weights, np.asarray(shapes, dtype=np.int32))
 
-    def _level(self, level: int, split: Any, x: Any, y: Any, weights: Any) -> Any:
+    def _level(self, number: int, split: Any, x: Any, y: Any, weights: Any) -> Any:
         """A level's sums over its points, (B * M, D, Q)."""
         part = _op("Transpose", split, self._number([0, 2, 3, 1]))
-        (columns, width), (rows, height) = self._coordinate(x, level), self._coordinate(y, level)
+        (columns, width), (rows, height) = self._coordinate(x, number), self._coordinate(y, number)
         sampler = _op("GridSample", _op("Reshape", part, AnyInput()), _op("Concat", columns, rows))
-        self._samplers.append((sampler, part, height, width))
-        chosen = _op("Gather", _op("Unsqueeze", weights, AnyInput()), self._number(level), self._number(2))
+        self._levels.append(_Level(sampler, part, height, width))
+        chosen = _op("Gather", _op("Unsqueeze", weights, AnyInput()), self._number(number), self._number(2))
         return _op("ReduceSum", _op("Multiply", sampler, chosen), self._number([2]))
 
     def _coordinate(self, position: Any, level: int) -> tuple[Any, Any]:
@@ -132,16 +148,16 @@ def _bags(sampling: Sampling) -> Any:
 
     The cell before a point is moved into its level. A neighbour counts the less the further it is, and nothing from one
     cell on: so points beyond the edge fade as over a border of zeros. Rows are counted in integers, which no precision
-    of the rest rounds.
+    of the rest rounds. A value that is no number spreads to points just outside the map as well.
     """
     batch, queries, heads, levels, points = sampling.x.get_shape()
     height, width = sampling.shapes.T[:, :, None]  # (L, 1) each
-    column, right = _neighbours(sampling.x, width)
-    row, below = _neighbours(sampling.y, height)
+    column, column_shares = _neighbours(sampling.x, width)
+    row, row_shares = _neighbours(sampling.y, height)
     first = opset13.add(opset13.multiply(row, width * heads), opset13.multiply(column, np.int32(heads)))
     first = opset13.add(first, _first_rows(batch, heads, sampling.shapes))
-    rows = [first, *(opset13.add(first, step) for step in (heads + 0 * width, heads * width, heads + heads * width))]
-    shares = [opset13.multiply(opset13.multiply(y, sampling.weights), x) for y in below for x in right]
+    rows = [first, *(opset13.add(first, step) for step in (np.int32(heads), heads * width, heads * (width + 1)))]
+    shares = [opset13.multiply(opset13.multiply(y, sampling.weights), x) for y in row_shares for x in column_shares]
     bag = np.array([batch * queries * heads, levels * points])
     sums = opset13.embedding_bag_packed_sum(
         opset13.reshape(sampling.value, np.array([-1, sampling.value.get_shape()[3]]), False),

@@ -1,4 +1,4 @@
-"""How many CPU threads a process may take that shares its machine with others of its kind."""
+"""How many CPU threads a process may take, beside others of its kind and beside its own network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def thread_share(processes: int, environment: Mapping[str, str] = os.environ) ->
 
 
 class _OneBlasThread(AbstractContextManager[None]):
-    """A context in which numpy multiplies matrices with one thread; the last of several users to leave ends it.
+    """A context in which numpy multiplies matrices with one thread, in all threads of the process.
+
+    The last of several users to leave ends it.
 
     Helpers of OpenBLAS go on spinning for milliseconds after their last product. While a picture is decoded they win
     little, and the forward pass of the next one then finds their cores busy.
@@ -35,7 +37,7 @@ class _OneBlasThread(AbstractContextManager[None]):
     def __enter__(self) -> None:
         with self._lock:
             if not self._users:
-                self._limit = self._blas.limit(limits=1, user_api="blas")
+                self._limit = self._blas.limit(limits=1)
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +48,8 @@ class _OneBlasThread(AbstractContextManager[None]):
 
     @cached_property
     def _blas(self) -> ThreadpoolController:
-        return ThreadpoolController()  # finds numpy's library, which is loaded by then
+        # Finds numpy's library, which is loaded by then. What is not selected would be restored, too.
+        return ThreadpoolController().select(user_api="blas")
 
 
 one_blas_thread = _OneBlasThread()
