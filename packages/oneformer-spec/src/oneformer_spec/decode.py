@@ -151,23 +151,13 @@ def _owners(
     inside = np.zeros(frame.original, dtype=np.bool_)
     areas = np.zeros(len(scores), dtype=np.int64)
     for tile in tiles(mask_logits, frame):
-        queries = _present(scores, tile)
-        masks = _sigmoid(tile.logits(queries))  # (rows, columns, queries)
-        owner = xp.argmax(masks * take(scores, queries), axis=-1, keepdims=True)
+        masks = _sigmoid(tile.logits())  # (rows, columns, K)
+        owner = xp.argmax(masks * scores, axis=-1, keepdims=True)
         covered = masks >= 0.5
-        owners[tile.rows, tile.columns] = queries[to_numpy(owner)[..., 0]]
+        owners[tile.rows, tile.columns] = to_numpy(owner)[..., 0]
         inside[tile.rows, tile.columns] = to_numpy(xp.take_along_axis(covered, owner, axis=-1))[..., 0]
-        areas[queries] += to_numpy(xp.sum(xp.astype(covered, xp.int32), axis=(0, 1)))
+        areas += to_numpy(xp.sum(xp.astype(covered, xp.int32), axis=(0, 1)))
     return owners, inside, areas
-
-
-def _present(scores: Array, tile: Tile) -> NDArray[np.int64]:
-    """Return the queries that can own a pixel of the tile or cover one; NaN excludes nothing."""
-    xp = array_namespace(scores)
-    most = _sigmoid(xp.max(tile.source, axis=(0, 1)))  # (K,)
-    least = xp.max(_sigmoid(xp.min(tile.source, axis=(0, 1))) * scores)
-    absent = (most * scores < least * (1 - _ROUNDING)) & (most < 0.5 - _ROUNDING)
-    return np.flatnonzero(~to_numpy(absent))
 
 
 def _instance(
