@@ -79,14 +79,14 @@ class _Attention:
         if not self._matcher.match(end):
             return None
         found = self._matcher.get_pattern_value_map()
+        if any(not np.array_equal(_data(found[pattern]), number) for pattern, number in self._numbers):
+            return None
         sources = [found[source] for source in (self._value, self._x, self._y, self._weights)]
         if any(source.get_partial_shape().is_dynamic or source.get_element_type() != Type.f32 for source in sources):
             return None
         value, x, y, weights = sources
         (batch, _, heads, dim), queries = value.get_shape(), x.get_shape()[1]
         if end.get_partial_shape() != PartialShape([batch, heads * dim, queries]):
-            return None
-        if any(not np.array_equal(_data(found[pattern]), number) for pattern, number in self._numbers):
             return None
         shapes = []
         for number, level in enumerate(self._levels):
@@ -181,5 +181,5 @@ def _first_rows(batch: int, heads: int, shapes: NDArray[np.int32]) -> NDArray[np
     """Return the row of each level's first token in a table of B * S * M rows, (B, 1, M, L, 1)."""
     cells = shapes.prod(axis=1)  # (L,)
     samples = np.arange(batch)[:, None, None] * cells.sum()
-    rows: NDArray[np.int32] = (samples + np.cumsum(cells) - cells) * heads + np.arange(heads)[:, None]  # (B, M, L)
-    return rows[:, None, :, :, None].astype(np.int32)
+    rows = (samples + np.cumsum(cells) - cells) * heads + np.arange(heads)[:, None]  # (B, M, L)
+    return np.asarray(rows[:, None, :, :, None], dtype=np.int32)
