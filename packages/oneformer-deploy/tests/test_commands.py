@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_onnx import write_model
+from tiny_onnx import LABELS, manifest, write_model
 
 from oneformer_deploy.__main__ import main
+from oneformer_spec.labels import Labels
 
 NAMES = ["B.JPG", "a.png", "below/a.png"]
 
@@ -206,10 +208,50 @@ def test_a_results_folder_that_is_a_file_is_an_error(inference, capsys, results)
     assert results.read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_an_error(inference, capsys, results):
-    (results / "inference" / "overlay" / "a.png.jpg").mkdir(parents=True)
+def test_an_image_whose_results_cannot_be_written_costs_these_only(inference, pictures, capsys, results):
+    """The folder of the results of `a.png` bears the name of a result, and one name leaves no room for a suffix."""
+    (results / "inference" / "semantic" / "overlay" / "a.png.jpg").mkdir(parents=True)
+    shutil.copy(pictures / "a.png", pictures / f"{'y' * 251}.png")
+    assert inference("inference.mode=all") == 1
+    out, err = capsys.readouterr()
+    problems = [line for line in err.splitlines() if "images/s" not in line]
+    assert ["cannot write the results of a.png" in problems[0], "yyy" in problems[1], len(problems)] == [True, True, 2]
+    assert "2 images segmented" in out
+    for task in ("semantic", "instance", "panoptic"):
+        assert (results / f"inference/{task}/overlay/below/a.png.jpg").exists()
+
+
+def test_a_place_that_cannot_be_written_is_an_error(inference, capsys, results, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("oneformer_deploy.commands.write_results", full)
     assert inference() == 1
-    assert "cannot write the results of a.png" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert err.splitlines()[-1].endswith("cannot write the results of B.JPG: No space left on device")
+    assert "segmented" not in out
+
+
+def test_temporary_files_of_a_run_that_was_killed_go(inference, results):
+    left = results / "inference" / "overlay" / ".a.png.jpg.0123456789ab.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert inference() == 0
+    assert not left.exists()
+
+
+def test_a_class_that_pictures_cannot_name_is_told(inference, tmp_path, capsys):
+    labels = Labels.parse([row | {"name": "車"} if row["id"] == 7 else row for row in LABELS.rows()], source="test")
+    model = write_model(tmp_path / "named.onnx", description=manifest(labels=labels))
+    assert inference(f"inference.checkpoint={model}") == 0
+    assert "lacks letters of the class name '車'" in capsys.readouterr().err
+
+
+def test_a_font_file_that_is_missing_is_an_error(inference, capsys, monkeypatch, results):
+    monkeypatch.setenv("ONEFORMER_FONT", "absent.ttf")
+    assert inference() == 2
+    assert "absent.ttf: ONEFORMER_FONT must name a font file" in capsys.readouterr().err
+    assert not results.exists()
 
 
 @pytest.mark.parametrize(

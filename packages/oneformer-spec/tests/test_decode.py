@@ -88,7 +88,8 @@ def panoptic_reference(class_logits, masks, labels, thresholds):
             continue
         label = labels[best]
         if not label.isthing and best in stuff:
-            id_map[final] = stuff[best]
+            id_map[final] = number = stuff[best]
+            segments[number - 1] = (number, label.id, max(segments[number - 1][2], score))
             continue
         segments.append((len(segments) + 1, label.id, score))
         id_map[final] = len(segments)
@@ -276,6 +277,16 @@ def test_panoptic_merges_stuff_and_keeps_things_apart():
     assert [s.category_id for s in result.segments] == [10, 20, 20]
     assert result.map[0, 0] == result.map[15, 15] == 1
     assert result.map[6, 1] != result.map[6, 9]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_merged_stuff_has_the_score_of_the_surest_query(order):
+    logits = logits_of(0, 0)[list(order)]
+    logits[order.index(1)] *= 0.5
+    result = run(logits, ((0, 4, 0, 16), (12, 16, 0, 16)), Task.PANOPTIC)
+    (segment,) = result.segments
+    assert segment.score == pytest.approx(max(softmax(logits_of(0)[0])))
+    assert segment.area == 2 * 4 * 16
 
 
 def test_panoptic_drops_what_is_mostly_hidden():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,11 +97,79 @@ def test_the_first_variants_of_a_colour_differ_visibly(base):
     assert min(np.abs(one - other).max() for one, other in itertools.combinations(family, 2)) >= 20
 
 
-def test_an_instance_that_others_hide_is_no_error():
+CITYSCAPES = [
+    (220, 20, 60),
+    (255, 0, 0),
+    (0, 0, 142),
+    (0, 0, 70),
+    (0, 60, 100),
+    (0, 80, 100),
+    (0, 0, 230),
+    (119, 11, 32),
+]
+
+
+def test_instances_of_alike_classes_differ():
+    families = [{variant(base, number) for number in range(12)} for base in CITYSCAPES]
+    assert all(one.isdisjoint(other) for one, other in itertools.combinations(families, 2))
+
+
+@pytest.mark.parametrize("level", [0, 60, 128, 255])
+def test_the_instances_of_a_grey_class_stay_grey(level):
+    assert all(np.ptp(variant((level,) * 3, number)) == 0 for number in range(20))
+
+
+def test_an_instance_that_others_hide_leaves_no_trace():
     ids = np.ones((40, 40), dtype=np.int32)
     shown = segmentation(Task.INSTANCE, ids, {1: 1}).segments[0]
     hidden = Segment(9, 1, "cell", True, 0.5, 100, (5, 5, 10, 10))
-    overlay(GRAY[:40, :40], Segmentation(Task.INSTANCE, ids, (shown, hidden)), LABELS)
+    both, alone = (Segmentation(Task.INSTANCE, ids, segments) for segments in ((shown, hidden), (shown,)))
+    np.testing.assert_array_equal(overlay(GRAY[:40, :40], both, LABELS), overlay(GRAY[:40, :40], alone, LABELS))
+
+
+def test_the_box_of_the_better_instance_lies_on_top():
+    ids = np.zeros((120, 240), dtype=np.int32)
+    ids[20:100, 20:200] = 1
+    ids[50:70, 199] = 2
+    best = segmentation(Task.INSTANCE, ids, {1: 1}).segments[0]
+    worse = Segment(2, 1, "cell", True, 0.5, best.area, (20, 20, 180, 80))
+    picture = overlay(GRAY, Segmentation(Task.INSTANCE, ids, (best, worse)), LABELS)
+    np.testing.assert_array_equal(picture[99, 30:190], [LABELS[0].color] * 160)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 40), (3, 3), (9, 9)])
+def test_no_box_leaves_its_object_however_thick_the_line(height, width):
+    ids = np.zeros((700, 800), dtype=np.int32)
+    ids[300 : 300 + height, 400 : 400 + width] = 1
+    image = np.full((700, 800, 3), 128, dtype=np.uint8)
+    result = segmentation(Task.INSTANCE, ids, {1: 1})
+    colored = (overlay(image, result, LABELS) == LABELS[0].color).all(axis=2)
+    (plate,) = place_captions(ids, captions(result))
+    colored[plate.window] = False
+    assert colored.any()
+    assert not (colored & (ids == 0)).any()
+
+
+def test_lines_and_letters_grow_with_the_picture():
+    ids = np.zeros((2560, 2560), dtype=np.int32)
+    ids[400:2000, 400:2000] = 1
+    result = segmentation(Task.INSTANCE, ids, {1: 1})
+    picture = overlay(np.full((2560, 2560, 3), 128, dtype=np.uint8), result, LABELS)
+    assert (picture[600, 380:420] == LABELS[0].color).all(axis=1).sum() == 5
+    (plate,) = place_captions(ids, captions(result))
+    assert plate.size == round(2560 / 45)
+    semantic = overlay(np.full((2560, 2560, 3), 128, dtype=np.uint8), segmentation(Task.SEMANTIC, ids, {1: 1}), LABELS)
+    assert (semantic[600, 380:420] == LABELS[0].color).all(axis=1).sum() == 2
+
+
+def test_a_class_whose_letters_the_font_lacks_is_shown_by_its_id():
+    ids = np.ones((120, 240), dtype=np.int32)
+    pictures = []
+    for name in ("車", "#1"):
+        labels = Labels((Label(1, name, False, (220, 20, 60)),))
+        segment = Segment(1, 1, name, False, None, ids.size, (0, 0, 240, 120))
+        pictures.append(overlay(GRAY, Segmentation(Task.SEMANTIC, ids, (segment,)), labels))
+    np.testing.assert_array_equal(*pictures)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (7, 5), (16, 16)])
@@ -156,6 +225,33 @@ def test_every_class_is_named_once_even_where_objects_are_small():
     assert texts.count("ground") == 1
     assert sum("cell" in text for text in texts) == 1
     assert texts.count("87%") > 10
+
+
+def test_small_objects_of_several_kinds_are_named_each():
+    result = crowd()
+    kinds = [replace(one, name="disc" if one.id % 2 else "cell") if one.isthing else one for one in captions(result)]
+    texts = [plate.text for plate in place_captions(result.map, kinds)]
+    assert all("cell" in text or "disc" in text or text == "ground" for text in texts)
+    assert len(texts) > 10
+
+
+@pytest.mark.parametrize("shape", [(300, 20000), (20000, 300)])
+def test_no_object_of_a_long_strip_is_missed(shape):
+    ids = np.zeros(shape, dtype=np.int32)
+    length = ids.reshape(-1).size // 300
+    along = ids if shape[1] == length else ids.T
+    for number in range(40):
+        along[120:140, 500 * number + 31 : 500 * number + 51] = number + 1
+    result = segmentation(Task.INSTANCE, ids, dict.fromkeys(range(1, 41), 1))
+    assert len(place_captions(ids, captions(result))) == 40
+
+
+def test_an_object_between_the_cells_of_the_grid_has_a_caption():
+    ids = np.zeros((2048, 2048), dtype=np.int32)
+    ids[1001:1003, 1001:1003] = 1
+    result = segmentation(Task.INSTANCE, ids, {1: 1})
+    (plate,) = place_captions(ids, captions(result))
+    assert abs(plate.box[0] - 1001) < 200
 
 
 def test_a_large_object_has_its_name_and_score_inside():

@@ -60,7 +60,7 @@ def test_without_isthing_a_category_is_a_thing():
         ([row(id="7")], "labels.json: category 0: the id must be an integer greater than 0, found '7'"),
         ([row(id=True)], "labels.json: category 0: the id must be an integer greater than 0, found True"),
         ([row(id="absent")], "labels.json: category 0: the id must be an integer greater than 0, found None"),
-        ([row(id=2**31)], "labels.json: category 0: the id 2147483648 does not fit into a map of 32 bit integers"),
+        ([row(id=2**24)], "labels.json: category 0: the id 16777216 does not fit into a PNG, the largest is 16777215"),
         ([row(name="")], "labels.json: category 0 (id 7): the name must be a text, found ''"),
         ([row(name=5)], "labels.json: category 0 (id 7): the name must be a text, found 5"),
         ([row(isthing="1")], "labels.json: category 0 (id 7, 'road'): isthing must be 0 or 1, found '1'"),

@@ -19,11 +19,12 @@ from oneformer_data.loading import open_split, read_labels
 from oneformer_spec.errors import SpecError
 from oneformer_spec.load import load_spec
 from oneformer_spec.manifest import Manifest
+from oneformer_spec.results import Segment, Segmentation
 from oneformer_spec.run_folder import RunFolder
 from oneformer_spec.tasks import Task
 from oneformer_train.commands import run
 from oneformer_train.course import Course
-from oneformer_train.gallery import Gallery, truth
+from oneformer_train.gallery import Gallery, half, truth
 from oneformer_train.journals import METRICS, MetricsTable, read_metrics
 from oneformer_train.losses import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
@@ -158,6 +159,16 @@ class TestGallery:
             assert picture.shape == (48, 128, 3)
             assert np.array_equal(picture[:, 64:], sample.image)
             assert not np.array_equal(picture[:, :64], sample.image)
+
+    def test_large_pictures_are_shrunk_before_they_are_drawn(self, parts: tuple[Any, Manifest]) -> None:
+        manifest = parts[1]
+        ids = np.zeros((1200, 2000), dtype=np.int32)
+        ids[300:900, 500:1500] = 1
+        found = Segmentation(Task.PANOPTIC, ids, (Segment(1, 1, "cell", True, 0.5, 600_000, (500, 300, 1000, 600)),))
+        picture = half(np.full((1200, 2000, 3), 128, dtype=np.uint8), found, manifest.labels)
+        assert picture.shape == (480, 800, 3)
+        on_box = (picture[240] == manifest.labels[0].color).all(axis=1)
+        assert [on_box[200], on_box[599], on_box[199], on_box[600]] == [True, True, False, False]
 
     @pytest.mark.parametrize(("task", "count"), [(Task.SEMANTIC, 2), (Task.INSTANCE, 2), (Task.PANOPTIC, 3)])
     def test_annotations_become_a_result(self, parts: tuple[Any, Manifest], task: Task, count: int) -> None:

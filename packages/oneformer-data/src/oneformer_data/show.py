@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from oneformer_data.pipeline import Example, example_rng, from_spec, pass_order
 from oneformer_data.tokenizer import detokenize
 from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import OneFormerError
+from oneformer_spec.lettering import font
 from oneformer_spec.palette import color
 from oneformer_spec.schema import Spec
 
@@ -59,9 +60,9 @@ def drawn(example: Example, image: NDArray[np.uint8]) -> Image.Image:
     height, width = image.shape[:2]
     sheet = Image.new("RGB", (max(width, NARROWEST), height + LINE * len(lines) + 2 * MARGIN), "white")
     sheet.paste(Image.fromarray(blended.round().astype(np.uint8)))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        pen.text((MARGIN, height + MARGIN + LINE * number), line, fill="black", font=font)
+        pen.text((MARGIN, height + MARGIN + LINE * number), line, fill="black", font=font(FONT))
     return sheet
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from oneformer_data.stats import SplitStats
 from oneformer_data.stats_table import percent
 from oneformer_spec.labels import Labels
+from oneformer_spec.lettering import font
 
 TEXT, ROW, MARGIN = 15, 24, 16  # pixels: letters, distance of rows, space around everything
 BAR, NUMBER, LONGEST_NAME = 260, 90, 300  # pixels: the longest bar, room for its number, room for a name
@@ -62,11 +63,11 @@ def _draw_bars(
 
 
 def _write(draw: ImageDraw.ImageDraw, x: int, y: int, text: str, color: tuple[int, int, int] = INK) -> None:
-    draw.text((x, y), text, fill=color, font=ImageFont.load_default(TEXT))
+    draw.text((x, y), text, fill=color, font=font(TEXT))
 
 
 def _width(text: str) -> int:
-    return round(ImageFont.load_default(TEXT).getlength(text))
+    return round(font(TEXT).getlength(text))
 
 
 def _shortened(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_deploy.files import MAX_EDGE, SUFFIXES, write_results
+from oneformer_spec.atomic import remove_leftovers
 from oneformer_spec.entry import report
 from oneformer_spec.errors import DataError, OneFormerError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.images import find_images, read_image
-from oneformer_spec.labels import Labels
+from oneformer_spec.lettering import unwritable
 from oneformer_spec.model_file import input_rule, model_path, open_model
 from oneformer_spec.progress import Progress
 from oneformer_spec.results import Segmentation
@@ -24,6 +26,9 @@ from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
 from oneformer_spec.work import Report, opened
 from oneformer_spec.world import World
+
+OF_ONE_IMAGE = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""What the name of an image can make impossible; a disk that is full or read-only stops everything."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,15 @@ class Segmenting:
         return len(self.images)
 
     def run(self, report: Report) -> list[str]:
-        """Write the results of all images that can be read; returns one line for each of the others."""
+        """Write the results of all images for which that can be done; returns one line for each of the others."""
         failures: list[str] = []
         for start in range(0, self.total, self.batch_size):
             names = self.images[start : start + self.batch_size]
             pictures = list(_read(self.root, names, failures))
             try:
                 for task, folder in self.folders.items():
-                    for picture, result in zip(pictures, self._predict(pictures, task), strict=True):
-                        _write(folder, picture, result, self.segmenter.manifest.labels)
+                    results = zip(pictures, self._predict(pictures, task), strict=True)
+                    pictures = [one for one, result in results if self._write(folder, one, result, failures)]
             except MemoryError:
                 failures += [f"{self.root / picture.name}: too large for this machine's memory" for picture in pictures]
             report(start + len(names), self.total)
@@ -71,11 +76,23 @@ class Segmenting:
     def _predict(self, pictures: Sequence[Picture], task: Task) -> list[Segmentation]:
         return self.segmenter.predict([picture.pixels for picture in pictures], task, rule=self.rule)
 
+    def _write(self, folder: Path, picture: Picture, result: Segmentation, failures: list[str]) -> bool:
+        """Write the results of an image and tell whether its name allows that."""
+        try:
+            write_results(folder, picture.name, picture.pixels, result, self.segmenter.manifest.labels)
+        except OSError as error:
+            problem = f"{folder}: cannot write the results of {picture.name}: {error.strerror or error}"
+            if error.errno not in OF_ONE_IMAGE:
+                raise OneFormerError(problem) from error
+            failures.append(problem)
+            return False
+        return True
+
 
 def run(spec: Spec) -> None:
     """Segment every image below `inference.images_dir`; nothing is written before model and images are found.
 
-    An image that cannot be read costs its own results only: the others are done first.
+    An image that cannot be read, or whose results no file can hold, costs these only: the others are done first.
 
     Raises:
         UsageError: No installed runtime reads the model file.
@@ -87,6 +104,9 @@ def run(spec: Spec) -> None:
         opened("oneformer_deploy.commands:open_segmenting", spec, "inference", images) as work,
         RunFolder.open(spec, "inference") as folder,
     ):
+        for folder_of_task in _folders(spec).values():
+            for name in SUFFIXES:
+                remove_leftovers(folder_of_task / name)
         progress = Progress("inference", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
         failures: list[str] = [line for lines in work.run(progress) for line in lines]
         _print_summary(_folders(spec), work.total - len(failures), progress.seconds)
@@ -99,6 +119,8 @@ def run(spec: Spec) -> None:
 def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segmenting:
     """Open the model of one process, which takes its share of the images in whole batches."""
     segmenter = open_model(model_path(spec.inference, "inference"), spec, spec.inference, world)
+    if world.is_first and (note := unwritable(segmenter.manifest.labels.names)):
+        report(note)
     batch_size = _batch_size(spec)
     share = world.share(len(images), batch_size)
     return Segmenting(
@@ -141,15 +163,6 @@ def _read(root: Path, names: Sequence[Path], failures: list[str]) -> Iterator[Pi
             failures.append(f"{root / name}: an edge of {max(pixels.shape)} pixels, overlays have at most {MAX_EDGE}")
         else:
             yield Picture(name, pixels)
-
-
-def _write(folder: Path, picture: Picture, result: Segmentation, labels: Labels) -> None:
-    try:
-        write_results(folder, picture.name, picture.pixels, result, labels)
-    except OSError as error:
-        raise OneFormerError(
-            f"{folder}: cannot write the results of {picture.name}: {error.strerror or error}"
-        ) from error
 
 
 def _print_summary(folders: dict[Task, Path], count: int, seconds: float) -> None:

@@ -8,7 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
+
+from oneformer_spec.lettering import font
 
 Color = tuple[int, int, int]
 
@@ -71,12 +73,14 @@ def place_captions(ids: NDArray[np.int32], captions: Sequence[Caption]) -> list[
     budget = MAX_COVER * ids.size
     named: set[str] = set()
     plates: list[Plate] = []
+    one_kind = len({caption.name for caption in captions if caption.score is not None}) == 1
     for caption in sorted(captions, key=lambda caption: -caption.area):
         spot = room.spot(caption)
         if spot is None:
             continue
         first = caption.name not in named
-        for plate, is_inside in _candidates(caption, spot, ids.shape, size, first=first):
+        texts = _texts(caption, size, first=first, one_kind=one_kind)
+        for plate, is_inside in _candidates(texts, caption, spot, ids.shape, size, first=first):
             area = ids[plate.window].size
             if taken[plate.window].any() or (not first and area > budget):
                 continue
@@ -107,13 +111,7 @@ def ink(color: Color) -> Color:
 
 def font_size(shape: tuple[int, ...]) -> int:
     """Pixels of the letters in a picture of this shape."""
-    return int(np.clip(round(min(shape[:2]) / 45), 10, 32))
-
-
-@lru_cache(maxsize=32)
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font, so that pictures are the same on every host."""
-    return ImageFont.load_default(size)
+    return int(np.clip(round(min(shape[:2]) / 45), 10, 96))
 
 
 @lru_cache(maxsize=4096)
@@ -126,25 +124,32 @@ class Room:
     """How much of its segment lies around each cell of a coarse grid over an id map (H, W)."""
 
     def __init__(self, ids: NDArray[np.int32]) -> None:
-        self.stride = max(1, max(ids.shape) // GRID)
-        self.grid = np.ascontiguousarray(ids[:: self.stride, :: self.stride])
-        self.across = _to_border(self.grid)
-        self.down = _to_border(np.ascontiguousarray(self.grid.T)).T
+        self.ids = ids
+        self.step_x, self.step_y = (-(-edge // GRID) for edge in ids.shape[::-1])
+        self.grid = np.ascontiguousarray(ids[:: self.step_y, :: self.step_x])
+        self.across = _to_border(self.grid) * self.step_x  # pixels
+        self.down = _to_border(np.ascontiguousarray(self.grid.T)).T * self.step_y
         wide = self.across / ASPECT
         self.room = np.minimum(wide, self.down) + 0.05 * np.maximum(wide, self.down)  # the last term finds the middle
 
     def spot(self, caption: Caption) -> Spot | None:
-        """The roomiest point of a segment; None when no cell of the grid belongs to it."""
+        """The roomiest point of a segment; None when no pixel belongs to it."""
         x, y, width, height = caption.bbox
-        top, left = -(-y // self.stride), -(-x // self.stride)
-        window = (slice(top, -(-(y + height) // self.stride)), slice(left, -(-(x + width) // self.stride)))
+        top, left = -(-y // self.step_y), -(-x // self.step_x)
+        window = (slice(top, -(-(y + height) // self.step_y)), slice(left, -(-(x + width) // self.step_x)))
         inside = np.where(self.grid[window] == caption.id, self.room[window], 0)
         if not inside.any():
-            return None
+            return self._between_cells(caption)
         row, column = divmod(int(inside.argmax()), inside.shape[1])
         row, column = row + top, column + left
-        steps = int(self.across[row, column]), int(self.down[row, column])
-        return Spot(column * self.stride, row * self.stride, steps[0] * self.stride, steps[1] * self.stride)
+        return Spot(column * self.step_x, row * self.step_y, int(self.across[row, column]), int(self.down[row, column]))
+
+    def _between_cells(self, caption: Caption) -> Spot | None:
+        """A pixel of a segment that the grid misses."""
+        x, y, width, height = caption.bbox
+        rows, columns = np.nonzero(self.ids[y : y + height, x : x + width] == caption.id)
+        middle = len(rows) // 2
+        return Spot(x + int(columns[middle]), y + int(rows[middle]), across=1, down=1) if len(rows) else None
 
 
 def _to_border(grid: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -161,10 +166,10 @@ def _to_border(grid: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def _candidates(
-    caption: Caption, spot: Spot, shape: tuple[int, ...], size: int, *, first: bool
+    texts: Sequence[str], caption: Caption, spot: Spot, shape: tuple[int, ...], size: int, *, first: bool
 ) -> Iterator[tuple[Plate, bool]]:
     """Plates from the best to the last resort, and whether each is meant to lie on its segment."""
-    for text in _texts(caption, size, first=first):
+    for text in texts:
         width, height = plate_size(text, size)
         if width > shape[1] or height > shape[0]:
             continue
@@ -180,14 +185,15 @@ def _candidates(
             yield Plate(text, (left, top, left + width, top + height), caption.color, size), is_inside
 
 
-def _texts(caption: Caption, size: int, *, first: bool) -> list[str]:
-    """The texts that suit a segment, the fullest first."""
+def _texts(caption: Caption, size: int, *, first: bool, one_kind: bool) -> list[str]:
+    """The texts that suit a segment, the fullest first; where all objects are of one kind, it needs no repeating."""
     if caption.score is None:
         return [caption.name]
+    short = caption.score if one_kind else caption.name
     full = f"{caption.name}  {caption.score}"  # two spaces: small letters need them
     if first or plate_size(full, size)[0] <= MAX_OVERHANG * caption.bbox[2]:
-        return [full, caption.score]
-    return [caption.score]
+        return [full, short]
+    return [short]
 
 
 def _beside(caption: Caption, spot: Spot, width: int, height: int) -> list[tuple[int, int]]:

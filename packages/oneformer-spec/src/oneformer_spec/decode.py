@@ -126,7 +126,8 @@ def _panoptic(
             continue
         label = labels[int(class_index)]
         if label.id in stuff:
-            segment_of[query] = stuff[label.id]
+            number = segment_of[query] = stuff[label.id]
+            found[number - 1] = label, max(found[number - 1][1], float(score))
             continue
         found.append((label, float(score)))
         segment_of[query] = len(found)

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from oneformer_spec.captions import Caption, draw_captions, place_captions
 from oneformer_spec.labels import Labels
+from oneformer_spec.lettering import can_write
 from oneformer_spec.results import Segment, Segmentation
 from oneformer_spec.tasks import Task
 
@@ -23,6 +24,7 @@ Color = tuple[int, int, int]
 FILL_ALPHA = 110  # 0..255, of a segment's inside; its outline is opaque
 GOLDEN_RATIO = 0.618033988749895
 HUE_SPREAD = 0.12  # in turns: how far an instance's hue may leave that of its class
+COLORLESS = 0.1  # saturation: below it are the greys, whose instances differ in light
 
 
 def overlay(image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8]:
@@ -32,9 +34,10 @@ def overlay(image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels
     picture.alpha_composite(Image.fromarray(_layer(segmentation, colors)))
     draw = ImageDraw.Draw(picture)
     instances = _instances(segmentation)
-    for segment in sorted(instances, key=lambda segment: -segment.area):
-        x, y, width, height = segment.bbox
-        draw.rectangle((x, y, x + width - 1, y + height - 1), outline=colors[segment.id], width=_line(image))
+    visible = set(np.flatnonzero(np.bincount(segmentation.map.reshape(-1))).tolist())
+    for segment in reversed(instances):  # the best one's box lies on top, as its mask does
+        if segment.id in visible:
+            _draw_box(draw, segment.bbox, colors[segment.id], _line(image.shape))
     scored = {segment.id for segment in instances}
     captions = [_caption(segment, colors[segment.id], scored=segment.id in scored) for segment in segmentation.segments]
     draw_captions(draw, place_captions(segmentation.map, captions))
@@ -56,14 +59,21 @@ def segment_colors(segmentation: Segmentation, labels: Labels) -> dict[int, Colo
 
 
 def variant(color: Color, number: int) -> Color:
-    """The ``number``-th colour of a family: 0 is ``color`` itself, the next ones spread around its hue."""
+    """The ``number``-th colour of a family: 0 is ``color`` itself, the next lie around its hue, or a grey's light."""
     if number == 0:
         return color
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
-    turn = (number * GOLDEN_RATIO + 0.5) % 1 - 0.5  # -0.5..0.5, neighbours far apart
+    place = number * GOLDEN_RATIO % 1  # neighbours far apart
+    if saturation < COLORLESS:
+        return _rgb(hue, saturation, (value + 0.1 + 0.8 * place) % 1)  # away from the class's own light
+    turn = (place + 0.5) % 1 - 0.5  # -0.5..0.5
     saturation = max(saturation, 0.5) * (1.0, 0.75, 0.9, 0.6)[number % 4]
-    value = max(value, 0.6) * (1.0, 0.95, 0.75, 1.15)[number % 4]
-    red, green, blue = colorsys.hsv_to_rgb((hue + 2 * HUE_SPREAD * turn) % 1, saturation, min(value, 1.0))
+    value = max(value, 0.35) * (1.0, 0.95, 0.75, 1.15)[number % 4]
+    return _rgb((hue + 2 * HUE_SPREAD * turn) % 1, saturation, min(value, 1.0))
+
+
+def _rgb(hue: float, saturation: float, value: float) -> Color:
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
@@ -82,27 +92,44 @@ def _layer(segmentation: Segmentation, colors: Mapping[int, Color]) -> NDArray[n
     table[0] = 0
     layer = table.view(np.uint32)[:, 0][ids]  # (H, W), one pixel each
     table[1:, 3] = np.where(table[1:, 3] > 0, 255, 0)
-    edge = _outlines(ids)
+    edge = _outlines(ids, max(1, _line(ids.shape) // 2))
     layer[edge] = table.view(np.uint32)[:, 0][ids[edge]]
     return layer.view(np.uint8).reshape(*ids.shape, 4)
 
 
-def _outlines(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """(H, W) the pixels whose segment differs from that of a neighbour."""
+def _outlines(ids: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
+    """(H, W) the pixels that have another segment within ``width`` pixels, counted along rows and columns."""
     edge = np.zeros(ids.shape, dtype=bool)
     across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
     edge[:, 1:] |= across
     edge[:, :-1] |= across
     edge[1:] |= down
     edge[:-1] |= down
+    for _ in range(width - 1):
+        thin = edge.copy()
+        edge[:, 1:] |= thin[:, :-1]
+        edge[:, :-1] |= thin[:, 1:]
+        edge[1:] |= thin[:-1]
+        edge[:-1] |= thin[1:]
     return edge
 
 
-def _line(image: NDArray[np.uint8]) -> int:
-    """Pixels that a box's line is thick."""
-    return 1 if min(image.shape[:2]) < 640 else 2
+def _draw_box(draw: ImageDraw.ImageDraw, bbox: tuple[int, int, int, int], color: Color, line: int) -> None:
+    """Draw a box's line inside it; a box that is all line is filled, for Pillow would draw over its edge."""
+    left, top, width, height = bbox
+    place = left, top, left + width - 1, top + height - 1
+    if min(width, height) <= 2 * line:
+        draw.rectangle(place, fill=color)
+    else:
+        draw.rectangle(place, outline=color, width=line)
+
+
+def _line(shape: tuple[int, ...]) -> int:
+    """Pixels that a box's line is thick in a picture of this shape."""
+    return 1 + min(shape[:2]) // 640
 
 
 def _caption(segment: Segment, color: Color, *, scored: bool) -> Caption:
     score = f"{segment.score:.0%}" if scored and segment.score is not None else None
-    return Caption(segment.id, segment.name, score, segment.isthing, segment.area, segment.bbox, color)
+    name = segment.name if can_write(segment.name) else f"#{segment.category_id}"
+    return Caption(segment.id, name, score, segment.isthing, segment.area, segment.bbox, color)

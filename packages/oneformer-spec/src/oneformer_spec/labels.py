@@ -11,7 +11,7 @@ from pathlib import Path
 from oneformer_spec.errors import DataError
 from oneformer_spec.palette import color as palette_color
 
-_LARGEST_ID = 2**31 - 1
+_LARGEST_ID = 2**24 - 1  # what the three channels of a COCO panoptic PNG hold
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _label(row: object, where: str) -> Label:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DataError(f"{where}: the id must be an integer greater than 0, found {number!r}")
     if number > _LARGEST_ID:
-        raise DataError(f"{where}: the id {number} does not fit into a map of 32 bit integers")
+        raise DataError(f"{where}: the id {number} does not fit into a PNG, the largest is {_LARGEST_ID}")
     if not isinstance(name, str) or not name:
         raise DataError(f"{where} (id {number}): the name must be a text, found {name!r}")
     if isthing not in (0, 1):

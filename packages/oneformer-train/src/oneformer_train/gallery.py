@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class Gallery:
         for index in self.indices:
             sample = self.samples[index]
             (found,) = segmenter.predict([sample.image], self.task)
-            halves = [overlay(sample.image, half, labels) for half in (truth(sample, self.task, labels), found)]
-            drawn[sample.name] = np.concatenate([_shrunk(half) for half in halves], axis=1)
+            halves = [half(sample.image, result, labels) for result in (truth(sample, self.task, labels), found)]
+            drawn[sample.name] = np.concatenate(halves, axis=1)
         return drawn
 
 
@@ -57,7 +58,13 @@ def truth(sample: Sample, task: Task, labels: Labels) -> Segmentation:
     return Segmentation(task, ids, tuple(segments))
 
 
-def _shrunk(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    image = Image.fromarray(picture)
-    image.thumbnail((LONGEST_EDGE, LONGEST_EDGE))
-    return np.asarray(image)
+def half(image: NDArray[np.uint8], result: Segmentation, labels: Labels) -> NDArray[np.uint8]:
+    """Return the overlay of a result, shrunk first and drawn then, so that lines and letters keep their size."""
+    factor = LONGEST_EDGE / max(image.shape)
+    if factor >= 1:
+        return overlay(image, result, labels)
+    height, width = (max(1, round(edge * factor)) for edge in image.shape[:2])
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+    ids = np.asarray(Image.fromarray(result.map).resize((width, height), Image.Resampling.NEAREST))
+    segments = (replace(segment, mask=None, bbox=bounding_box(ids == segment.id)) for segment in result.segments)
+    return overlay(small, Segmentation(result.task, ids, tuple(segments)), labels)
