@@ -68,6 +68,13 @@ def annotate(data: Path, labels: Labels) -> str:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", RECIPES)
+def test_a_step_sees_as_many_images_as_published(repository: Path, name: str, size: str) -> None:
+    spec = load_spec([repository / "examples" / name / f"{size}.yaml"]).spec
+    assert spec.dataset.train.batch_size * spec.train.num_gpus * spec.train.accumulate_grad_batches == 16
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains(
     repository: Path,
     data: Path,
