@@ -23,7 +23,7 @@ def oneformer_commands():
 CHECK_HOOK = """
 @hookimpl
 def oneformer_checks():
-    return [Check("data", "leaf_targets:torn")]
+    return [Check(name, f"leaf_targets:{name}") for name in ("colour", "data", "whole")]
 """
 
 TARGETS = """
@@ -47,7 +47,13 @@ def add(name: str, count: int = 1, fail: str = ""):
 def show():
     print("all leaves")
 
-def torn(spec):
+def whole(spec):
+    return ()
+
+def colour(spec):
+    yield "leaf.png: is brown"
+
+def data(spec):
     for number in range(spec.train.num_epochs):
         yield f"leaf.png: item {number}: is torn"
 

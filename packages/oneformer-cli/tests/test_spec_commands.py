@@ -114,7 +114,33 @@ def test_without_the_package_that_checks_data_its_command_is_named(plugin: Path,
     file.write_text("train: {num_epochs: 2}")
     found = only_leaf_tools("validate", "-e", str(file), "--data")
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "--data is not installed here; get it with: python -m pip install 'oneformer-data'\n"
+    assert (
+        found.stderr == "the check 'data' is not installed here; get it with: python -m pip install 'oneformer-data'\n"
+    )
+
+
+def test_a_check_of_a_plugin_runs_by_its_name(checking_plugin: Path, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text("train: {num_epochs: 1}")
+    found = only_leaf_tools("validate", "-e", str(file), "--check", "whole")
+    assert (found.returncode, found.stdout) == (0, f"{file}: valid; whole finds no problem\n")
+    found = only_leaf_tools("validate", "-e", str(file), "--check", "whole", "--check", "colour")
+    assert found.returncode == 1
+    assert found.stderr.splitlines() == ["leaf.png: is brown", f"{file}: 1 problem found by the check colour"]
+    found = only_leaf_tools("validate", "-e", str(file), "--check", "smell")
+    assert found.returncode == 2
+    assert found.stderr == "the check 'smell' is not installed here; there are colour, data, whole\n"
+
+
+def test_what_a_task_would_refuse_is_not_valid_for_it(tmp_path: Path) -> None:
+    file, data, model = (tmp_path / name for name in ("spec.yaml", "a.json", "model.pth"))
+    file.write_text(f"evaluate: {{num_nodes: 2, checkpoint: {model}}}\ndataset: {{val: {{annotations: {data}}}}}")
+    data.touch()
+    model.touch()
+    done = oneformer("validate", "-e", file, "--task", "evaluate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "evaluate.num_nodes" in done.stderr
+    assert "not available yet" in done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["--task", "train"], ["--task", "evaluate"]])

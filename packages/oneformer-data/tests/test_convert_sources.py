@@ -251,6 +251,11 @@ def open_labelme(root, label_map=None):
     return labelme.read(root / "json", root / "images", label_map)
 
 
+def test_labelme_names_that_number_themselves_are_told(labelled, capsys):
+    open_labelme(labelled)
+    assert "give --label-map" in capsys.readouterr().err
+
+
 def test_labelme_groups_join_parts_of_one_name(labelled):
     pictures = open_labelme(labelled)
     sample = first(pictures)

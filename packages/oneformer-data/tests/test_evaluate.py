@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data import evaluate
+from oneformer_data import evaluate, evaluation
 from oneformer_data.evaluation import batches, count_parts, evaluate_parts, read_ahead, scores
 from oneformer_spec import model_file
 from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
-from oneformer_spec.hooks import Runtime
+from oneformer_spec.hooks import Evaluator, Runtime
 from oneformer_spec.manifest import Manifest
 from oneformer_spec.plugins import registry
 from oneformer_spec.schema import DatasetSection, Spec, Split
 from oneformer_spec.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS
+from oneformer_spec.tasks import TASKS, Task
 from oneformer_spec.world import World
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -239,6 +239,39 @@ def test_pictures_of_one_size_go_together(folder, labels, segmenter, calls):
     )
     assert together == one_by_one
     assert done == [(3, 4), (4, 4)]
+
+
+class Counted:
+    """A score of a plugin: how many segments were predicted."""
+
+    def __init__(self, labels) -> None:
+        self.count = 0
+
+    def update(self, sample, segmentation) -> None:
+        self.count += len(segmentation.segments)
+
+    def merge(self, other) -> None:
+        self.count += other.count
+
+    def compute(self) -> dict:
+        return {"predicted": self.count}
+
+
+@pytest.mark.parametrize("task", [None, "instance", "semantic"])
+def test_a_plugin_scores_the_predictions_of_its_task_beside_the_others(folder, labels, segmenter, monkeypatch, task):
+    more = dict(registry().evaluators) | {"counted": Evaluator("counted", f"{__name__}:Counted", task)}
+    samples = folder.open()
+
+    def predict(images, task):
+        return segmenter.predict(images, task)
+
+    before = evaluate_parts({"all": samples}, predict, TASKS, labels)
+    monkeypatch.setattr(evaluation, "registry", lambda: replace(registry(), evaluators=more))
+    found = evaluate_parts({"all": samples}, predict, TASKS, labels)
+    if task is not None:
+        results = [result for sample in samples for result in predict([sample.image], Task(task))]
+        before |= {"predicted": sum(len(result.segments) for result in results)}
+    assert found == before
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

@@ -58,7 +58,7 @@ def test_encoded_masks_are_those_that_are_drawn():
     ("segmentation", "problem"),
     [
         (None, "neither a list of polygons nor run lengths"),
-        ([], "neither a list of polygons nor run lengths"),
+        ([], "is an empty list"),
         ([[1, 2, 3, 4]], "polygon 0 has 4 numbers"),
         ([SQUARE, [1.0] * 7], "polygon 1 has 7 numbers"),
         ([[1, 2, 3, 4, 5, float("nan")]], "the coordinate nan"),

@@ -150,6 +150,16 @@ def test_the_command_writes_a_file_that_knows_itself(spec, tmp_path, manifest, c
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["experiment.yaml", "model.onnx", "status.json"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_told"),
+    [({}, False), ({"input_height": 96}, True), ({"input_height": 96, "dynamic_size": True}, False)],
+)
+def test_a_size_that_the_checkpoint_was_not_made_for_is_told(spec, capsys, changes, is_told):
+    export.run(replace(spec, export=replace(spec.export, **changes)))
+    expected = "see images at 96 x 96 pixels, the checkpoint was made for others: shortest edge 64"
+    assert (expected in capsys.readouterr().err) is is_told
+
+
 def test_a_file_that_is_there_stays_unless_forced(spec, tmp_path):
     path = tmp_path / "kept.onnx"
     path.write_bytes(b"kept")

@@ -203,3 +203,10 @@ def test_files_that_are_not_there_or_hold_something_else(tmp_path):
     (tmp_path / "b.pth").write_bytes(buffer.getvalue())
     with pytest.raises(CheckpointError, match=r"its names \(somebodys\.weight, …\) are of no known kind: Hugging Face"):
         oneformer_model.load(tmp_path / "b.pth")
+
+
+def test_an_exported_model_is_told_from_a_damaged_checkpoint(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\x08")
+    with pytest.raises(CheckpointError, match=r"model\.onnx: is an exported model; name the checkpoint"):
+        tensors(path)

@@ -9,7 +9,8 @@ import threading
 
 import pytest
 
-from oneformer_spec.atomic import remove_leftovers, write_atomically
+from oneformer_spec.atomic import remove_leftovers, write_atomically, write_output
+from oneformer_spec.errors import OneFormerError
 
 
 @pytest.fixture
@@ -144,3 +145,10 @@ def test_a_file_system_without_locks_is_written_to(file, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     write_atomically(file, b"new")
     assert file.read_bytes() == b"new"
+
+
+def test_a_file_that_the_user_named_and_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OneFormerError, match=r"file/scores\.json: cannot be written: File exists"):
+        write_output(tmp_path / "file" / "scores.json", "{}")
+    assert (tmp_path / "file").read_text() == "mine"

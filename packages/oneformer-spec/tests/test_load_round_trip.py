@@ -237,3 +237,14 @@ def test_an_override_with_lists_and_mappings_is_read_or_named(tmp_path, data, pa
 
 def test_small_numbers_are_numbers_to_readers_of_yaml_1_1_too():
     assert (flow(1e-5), flow(2.5e-7), flow(0.1)) == ("1.0e-05", "2.5e-07", "0.1")
+
+
+@pytest.mark.parametrize("preset", ["model.backbone.swin.preset=large", "model.backbone.swin.preset=tiny"])
+def test_what_was_left_to_the_model_file_or_the_data_stays_so(tmp_path, preset):
+    again = tmp_path / "experiment.yaml"
+    spec = load_spec([], [preset, "model.test.overlap_threshold=0.8", "dataset.augmentation.test_min_size=640"]).spec
+    again.write_text(dump(spec))
+    loaded = load_spec([again]).spec
+    assert loaded == spec
+    undecided = {leaf.path for leaf in leaves().values() if leaf.option.from_model} | {"dataset.task_prob_train"}
+    assert undecided & loaded.written == {"model.test.overlap_threshold", "dataset.augmentation.test_min_size"}

@@ -187,6 +187,12 @@ def test_a_name_wins_over_the_suffix_where_the_runtime_reads_it():
         found.runtime("model.onnx", "c")
 
 
+@pytest.mark.parametrize("path", ["weights", "model.pkl", "model.safetensors"])
+def test_weights_of_other_projects_are_to_be_converted_first(path):
+    with pytest.raises(UsageError, match=f"convert it first: oneformer convert {path} model.pth"):
+        plugins.Registry().runtime(path)
+
+
 def test_an_unknown_suffix_lists_the_known_ones():
     found = plugins.Registry(runtimes={"a": Runtime("a", "a:b", (".pth", ".onnx"))})
     with pytest.raises(UsageError, match=r"^model\.xyz: no runtime for the suffix '\.xyz'; known here: \.onnx, \.pth$"):

@@ -61,6 +61,13 @@ class TestRenderSpec:
         backbone = json.loads(render_spec("train", format="json"))["model"]["backbone"]
         assert set(backbone) == {"type", "freeze_at", "pretrained_weights", "swin"}
 
+    @pytest.mark.parametrize("everything", [False, True])
+    @pytest.mark.parametrize("task", ["evaluate", "inference"])
+    def test_a_spec_to_run_a_model_decides_nothing_that_the_model_knows(self, tmp_path, task, everything):
+        (tmp_path / "spec.yaml").write_text(render_spec(task, everything=everything))
+        written = load_spec([tmp_path / "spec.yaml"]).spec.written
+        assert not {leaf.path for leaf in leaves().values() if leaf.option.from_model} & written
+
     def test_a_preset_can_be_filled_in(self, tmp_path):
         (tmp_path / "spec.yaml").write_text(render_spec("train").replace("preset: null", "preset: tiny"))
         assert load_spec([tmp_path / "spec.yaml"]).spec.model.backbone.options.embed_dim == 96

@@ -10,7 +10,7 @@ import pytest
 from oneformer_spec import plugins
 from oneformer_spec.dump import dump
 from oneformer_spec.errors import SpecError
-from oneformer_spec.hooks import Backbone
+from oneformer_spec.hooks import Backbone, Quantizer
 from oneformer_spec.json_schema import json_schema, validation_schema
 from oneformer_spec.load import load_spec
 from oneformer_spec.reading import validation
@@ -109,3 +109,17 @@ def test_a_broken_one_is_left_out_with_a_note(install, name, options, reason):
     assert len(loaded.notes) == 1
     assert f"backbone {name!r}" in loaded.notes[0]
     assert reason in loaded.notes[0]
+
+
+def test_quantize_backend_takes_the_names_of_plugins(monkeypatch):
+    declared = {"mine": Quantizer("mine", "nowhere:quantize")}
+    monkeypatch.setattr(plugins, "registry", lambda: plugins.Registry(quantizers=declared))
+    for cache in CACHES:
+        cache.cache_clear()
+    try:
+        assert load_spec([], ["quantize.backend=mine"]).spec.quantize.backend == "mine"
+        with pytest.raises(SpecError, match="expected one of onnxruntime, torchao, mine"):
+            load_spec([], ["quantize.backend=other"])
+    finally:
+        for cache in CACHES:
+            cache.cache_clear()

@@ -134,6 +134,9 @@ def test_the_next_commands_survive_a_shell_and_the_spec(spec_file: Path, tmp_pat
         read = load_spec([spec_file], words).spec
         assert getattr(read, task).checkpoint == f"{folder}/oneformer_model_latest.pth"
     assert read.inference.images_dir == ""
+    assert read.export.dynamic_size, "the default of 960 x 544 is not what the network was trained for"
+    fitting = load_spec([spec_file], ["dataset.image_size=[960, 544]"]).spec
+    assert "dynamic_size" not in next_commands(fitting, folder)[2]
     assert load_spec([], shlex.split(next_commands(spec, folder)[1])[4:]).spec.inference.images_dir == "my images/[1]"
 
 

@@ -62,24 +62,34 @@ def check_spec(
     data: Annotated[
         bool, typer.Option("--data", help="Also read all images and annotations of every split that is set.")
     ] = False,
+    checks: Annotated[
+        list[str] | None, typer.Option("--check", metavar="NAME", help="Also run a check of a plugin; may be repeated.")
+    ] = None,
 ) -> None:
     """Check a spec without running anything.
 
     Exit code 0 if it is right, 2 with a line per mistake if not; 1 with a line per problem of the data.
     """
     from oneformer_spec.load import load_spec
+    from oneformer_spec.pending import check_available
     from oneformer_spec.reading.files import required_paths
 
     if task is not None and task not in registry().commands:
         required_paths(task)  # refuses what is no task
-    check = registry().check("data") if data else None
+    names = dict.fromkeys([*(["data"] if data else []), *(checks or [])])
+    chosen = [registry().check(name) for name in names]
     loaded = load_spec(experiment_spec, overrides or (), task=task)
     for line in loaded.notes:
         note(line)
+    if task is not None:
+        check_available(loaded.spec, task)
     files = ", ".join(map(str, experiment_spec))
-    if check is not None and (found := _count_reported(resolve(check.target)(loaded.spec))):
-        raise DataError(f"{files}: {found} problem{'s' * (found > 1)} in the data")
-    print(f"{files}: valid{f' for {task}' if task else ''}{', and so is its data' if data else ''}")
+    for check in chosen:
+        if found := _count_reported(resolve(check.target)(loaded.spec)):
+            where = "in the data" if check.name == "data" else f"found by the check {check.name}"
+            raise DataError(f"{files}: {found} problem{'s' * (found > 1)} {where}")
+    passed = "".join(", and so is its data" if name == "data" else f"; {name} finds no problem" for name in names)
+    print(f"{files}: valid{f' for {task}' if task else ''}{passed}")
 
 
 def _count_reported(problems: Iterable[str]) -> int:

@@ -43,24 +43,34 @@ class Evaluation:
     """The evaluators of some tasks side by side; it can be sent between processes and merged."""
 
     def __init__(self, tasks: Sequence[Task], labels: Labels) -> None:
-        declared = registry().evaluators
-        self.evaluators: dict[Task, Evaluator] = {task: resolve(declared[task].target)(labels) for task in tasks}
+        self.tasks = tuple(tasks)
+        self.evaluators: dict[Task, dict[str, Evaluator]] = {task: {} for task in tasks}
+        for name, declared in registry().evaluators.items():
+            task = declared.task or name
+            if task in tasks:
+                self.evaluators[Task(task)][name] = resolve(declared.target)(labels)
 
     def update(self, samples: Sequence[Sample], predict: Predict) -> None:
         """Predict and count some images; they are read once, whatever the number of tasks."""
         images = [sample.image for sample in samples]
-        for task, evaluator in self.evaluators.items():
+        for task, evaluators in self.evaluators.items():
             for sample, segmentation in zip(samples, predict(images, task), strict=True):
-                evaluator.update(sample, segmentation)
+                for evaluator in evaluators.values():
+                    evaluator.update(sample, segmentation)
 
     def merge(self, other: Evaluation) -> None:
         """Add the images of another shard, which may lack tasks."""
-        for task, evaluator in other.evaluators.items():
-            self.evaluators[task].merge(evaluator)
+        for task, evaluators in other.evaluators.items():
+            for name, evaluator in evaluators.items():
+                self.evaluators[task][name].merge(evaluator)
 
     def compute(self) -> dict[str, Any]:
         """Return the numbers of all tasks in one dictionary."""
-        return {name: value for evaluator in self.evaluators.values() for name, value in evaluator.compute().items()}
+        found: dict[str, Any] = {}
+        for evaluators in self.evaluators.values():
+            for evaluator in evaluators.values():
+                found |= evaluator.compute()
+        return found
 
 
 def evaluate_parts(
@@ -118,7 +128,7 @@ def scores(shares: Sequence[Mapping[str, Evaluation]], tasks: Sequence[Task], la
     """
     pooled, alone = Evaluation(tasks, labels), {}
     for name in shares[0]:
-        alone[name] = Evaluation(tuple(shares[0][name].evaluators), labels)
+        alone[name] = Evaluation(shares[0][name].tasks, labels)
         for share in shares:
             alone[name].merge(share[name])
         pooled.merge(alone[name])

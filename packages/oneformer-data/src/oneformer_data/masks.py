@@ -34,7 +34,9 @@ def segmentation_problem(value: object, size: Size) -> str | None:
     """Return what is wrong with a `segmentation` of a picture of that size, or None."""
     if isinstance(value, Mapping):
         return _runs_problem(value, size)
-    if not isinstance(value, list) or not value:
+    if value == []:
+        return "segmentation is an empty list; an object needs a mask, a box alone is not enough"
+    if not isinstance(value, list):
         return "segmentation is neither a list of polygons nor run lengths"
     for number, polygon in enumerate(value):
         problem = _polygon_problem(polygon, size)

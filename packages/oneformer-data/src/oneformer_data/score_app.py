@@ -5,18 +5,16 @@ What a command runs is imported when it runs, so that its help is instant.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from oneformer_data.selection_app import Json, write_json
 
 if TYPE_CHECKING:
     from oneformer_spec.labels import Labels
 
 app = typer.Typer(help="Score saved predictions against ground truth.", no_args_is_help=True, add_completion=False)
-
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the numbers to FILE; - for stdout.")]
 
 
 @app.command()
@@ -72,12 +70,8 @@ def _labels(gt: str) -> Labels:
 
 def _finish(metrics: dict[str, Any], labels: Labels, path: str | None) -> None:
     from oneformer_data.report import table
-    from oneformer_spec.atomic import write_atomically
 
-    text = json.dumps(metrics, indent=1)
-    if path == "-":
-        typer.echo(text)
-        return
     if path is not None:
-        write_atomically(Path(path), text.encode())
-    typer.echo(table(metrics, labels))
+        write_json(metrics, path)
+    if path != "-":
+        typer.echo(table(metrics, labels))

@@ -29,10 +29,10 @@ def write_json(document: object, path: str) -> None:
     """Write a document, or print it where the path is -."""
     import json
 
-    from oneformer_spec.atomic import write_atomically
+    from oneformer_spec.atomic import write_output
 
     text = json.dumps(document, indent=1, ensure_ascii=False)
     if path == "-":
         typer.echo(text)
     else:
-        write_atomically(path, text)
+        write_output(path, text)

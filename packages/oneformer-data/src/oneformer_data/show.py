@@ -12,8 +12,7 @@ from PIL import Image, ImageDraw
 
 from oneformer_data.pipeline import Example, example_rng, from_spec, pass_order
 from oneformer_data.tokenizer import detokenize
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.errors import OneFormerError
+from oneformer_spec.atomic import write_output
 from oneformer_spec.lettering import font
 from oneformer_spec.palette import color
 from oneformer_spec.schema import Spec
@@ -42,10 +41,7 @@ def draw_examples(spec: Spec, folder: Path, count: int) -> list[Path]:
         content = io.BytesIO()
         drawn(example, picture.round().clip(0, 255).astype(np.uint8)).save(content, format="PNG")
         path = folder / f"{position:03d}_{example.task}.png"
-        try:
-            write_atomically(path, content.getvalue())
-        except OSError as error:
-            raise OneFormerError(f"{path}: cannot be written: {error.strerror or error}") from None
+        write_output(path, content.getvalue())
         paths.append(path)
     return paths
 

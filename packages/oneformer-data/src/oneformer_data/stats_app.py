@@ -39,7 +39,7 @@ def stats(
     """
     from oneformer_data import stats, stats_table
     from oneformer_data.selection import selected
-    from oneformer_spec.atomic import write_atomically
+    from oneformer_spec.atomic import write_output
     from oneformer_spec.schema import Split
 
     data = Split(type=type, images=images, annotations=annotations, panoptic=panoptic)
@@ -49,7 +49,7 @@ def stats(
         from oneformer_data.loading import read_label_map
         from oneformer_data.stats_picture import balance_png
 
-        write_atomically(picture, balance_png(found, read_label_map(dataset)))
+        write_output(picture, balance_png(found, read_label_map(dataset)))
     if json_file is not None:
         write_json({"splits": {name: split.document() for name, split in found.items()}}, json_file)
     if json_file != "-":

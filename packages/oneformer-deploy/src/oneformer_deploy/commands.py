@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oneformer_deploy.files import MAX_EDGE, SUFFIXES, write_results
 from oneformer_spec.atomic import remove_leftovers
-from oneformer_spec.entry import report
+from oneformer_spec.entry import note, report
 from oneformer_spec.errors import DataError, OneFormerError
 from oneformer_spec.frame import SizeRule
 from oneformer_spec.images import find_images, read_image
@@ -119,8 +119,8 @@ def run(spec: Spec) -> None:
 def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segmenting:
     """Open the model of one process, which takes its share of the images in whole batches."""
     segmenter = open_model(model_path(spec.inference, "inference"), spec, spec.inference, world)
-    if world.is_first and (note := unwritable(segmenter.manifest.labels.names)):
-        report(note)
+    if world.is_first and (missing := unwritable(segmenter.manifest.labels.names)):
+        note(missing)
     batch_size = _batch_size(spec)
     share = world.share(len(images), batch_size)
     return Segmenting(

@@ -9,7 +9,6 @@ from pathlib import Path
 from oneformer_deploy.engine_file import read_engine_header
 from oneformer_deploy.onnx_file import read_onnx_file
 from oneformer_spec.errors import UsageError
-from oneformer_spec.frame import ShortestEdge
 from oneformer_spec.manifest import Manifest
 
 
@@ -80,10 +79,7 @@ def _lines(path: Path, found: Description) -> list[str]:
 
 
 def _input_size(manifest: Manifest) -> str:
-    rule = manifest.size
     if manifest.fixed_size is not None:
         height, width = manifest.fixed_size
         return f"{width} x {height} pixels, fixed"
-    if isinstance(rule, ShortestEdge):
-        return f"shortest edge {rule.shortest}, longest at most {rule.longest} pixels"
-    return f"fits into {rule.width} x {rule.height} pixels"
+    return str(manifest.size)

@@ -9,8 +9,9 @@ import torch
 
 from oneformer_model import weights
 from oneformer_model.weights import Weights
-from oneformer_spec.atomic import write_atomically
+from oneformer_spec.atomic import write_output
 from oneformer_spec.encryption import check_installed, encrypted
+from oneformer_spec.entry import note
 from oneformer_spec.errors import OneFormerError, SpecError, UsageError
 from oneformer_spec.run_folder import RunFolder, results_folder
 from oneformer_spec.schema import ExportSection, Spec
@@ -52,16 +53,20 @@ def _export(found: Weights, options: ExportSection, device: torch.device, target
 
     batch = None if options.batch_size == -1 else options.batch_size
     shape = Shape(batch, options.input_height, options.input_width, options.dynamic_size)
+    rule = found.manifest.size
+    if not options.dynamic_size and not rule.is_met_by((options.input_height, options.input_width)):
+        note(
+            f"export.input_width, export.input_height: the file will see images at {options.input_width} x "
+            f"{options.input_height} pixels, the checkpoint was made for others: {rule}. "
+            "export.dynamic_size=true leaves the size open"
+        )
     try:
         graph = write_graph(
             found.model(), found.manifest, shape, opset=options.opset_version, device=device, verbose=options.verbose
         )
     except OneFormerError as error:
         raise OneFormerError(f"{target}: not written: {error}") from error
-    try:
-        write_atomically(target, encrypted(graph.model.SerializeToString(), key))
-    except OSError as error:
-        raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from error
+    write_output(target, encrypted(graph.model.SerializeToString(), key))
     nodes = f"{graph.num_nodes} nodes, {graph.num_nodes_before} before slimming"
     facts = [f"opset {options.opset_version}", f"input {shape}", nodes, "the checkpoint's logits"]
     print(f"exported: {target} ({', '.join([*facts, *(['encrypted'] if key else [])])})")

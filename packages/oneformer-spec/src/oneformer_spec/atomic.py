@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from oneformer_spec.errors import OneFormerError
+
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 
 Content = bytes | str | Callable[[BinaryIO], object]
@@ -42,6 +44,18 @@ def write_atomically(path: str | Path, content: Content) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def write_output(target: str | Path, content: Content) -> None:
+    """Write a file that the command line names, wholly or not at all.
+
+    Raises:
+        OneFormerError: It cannot be written.
+    """
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from oneformer_spec.reading.nested import get
@@ -17,14 +17,17 @@ def dump(spec: Spec) -> str:
     data = plain(spec)
     if spec.encryption_key is not None:
         data["encryption_key"] = SECRET
-    lines = section_lines(spec_tree(), data, lambda leaf, line: _line(leaf, line, data), lambda _: [])
+    lines = section_lines(spec_tree(), data, lambda leaf, line: _line(leaf, line, data, spec.written), lambda _: [])
     notes = [f"# note: {' '.join(note.split())}" for note in spec.notes]
     return "\n".join(["# The resolved spec of a run: loading it gives the same spec.", *notes, *lines]) + "\n"
 
 
-def _line(leaf: Leaf, line: str, data: Mapping[str, Any]) -> list[str]:
+def _line(leaf: Leaf, line: str, data: Mapping[str, Any], written: Set[str]) -> list[str]:
     """Leave out what would be taken for the user's choice and follows by itself."""
     value = get(data, leaf.path)
+    by_itself = leaf.option.from_model or leaf.option.acts_when_set
+    if by_itself and leaf.path not in written and value == leaf.default:
+        return []
     if leaf.option.no_effect and value == leaf.default:
         return []
     if leaf.path == "train.optim.milestones" and get(data, "train.optim.steps") is not None:

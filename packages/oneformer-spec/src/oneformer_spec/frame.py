@@ -14,6 +14,9 @@ from oneformer_spec.resample import resize, weights
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+NEAR = 32
+"""Pixels; fixed sizes are multiples of it."""
+
 
 @dataclass(frozen=True)
 class ShortestEdge:
@@ -26,6 +29,14 @@ class ShortestEdge:
         """Return the size after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.shortest / min(size), self.longest / max(size)))
 
+    def is_met_by(self, size: Size) -> bool:
+        """Tell whether an input of a fixed size shows pictures about as large as the rule does."""
+        return abs(min(size) - self.shortest) < NEAR
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"shortest edge {self.shortest}, longest at most {self.longest} pixels"
+
 
 @dataclass(frozen=True)
 class FitInto:
@@ -37,6 +48,14 @@ class FitInto:
     def scaled(self, size: Size) -> Size:
         """Return the size after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.height / size[0], self.width / size[1]))
+
+    def is_met_by(self, size: Size) -> bool:
+        """Tell whether an input of a fixed size shows pictures about as large as the rule does."""
+        return abs(size[0] - self.height) < NEAR and abs(size[1] - self.width) < NEAR
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"fits into {self.width} x {self.height} pixels"
 
 
 SizeRule = ShortestEdge | FitInto

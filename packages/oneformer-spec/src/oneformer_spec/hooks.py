@@ -64,10 +64,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A score: `make(labels)` returns an object with `update`, `merge` and `compute`; named after its task."""
+    """A score: `make(labels)` returns an object with `update`, `merge` and `compute`.
+
+    It counts what is predicted for `task`, which is its name where it is None.
+    """
 
     name: str
     target: str
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class Check:
-    """What `oneformer validate --<name>` looks at: `check(spec)` yields a line per problem, none when all is well."""
+    """What `oneformer validate --check <name>` looks at: `check(spec)` yields a line per problem, or none."""
 
     name: str
     target: str
@@ -127,7 +131,7 @@ class Hooks:
 
     @hookspec
     def oneformer_evaluators(self) -> Sequence[Evaluator]:
-        """Add the score of a task."""
+        """Add scores of a task's predictions."""
         return ()
 
     @hookspec

@@ -34,13 +34,13 @@ def can_write(text: str) -> bool:
 
 
 def unwritable(names: tuple[str, ...]) -> str | None:
-    """Return one line about the names that pictures cannot show, or None; it says what helps."""
+    """Return a note about the names that pictures cannot show, or None; it says what helps."""
     missing = [name for name in names if not can_write(name)]
     if not missing:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return (
-        f"note: {font(_PROBE).getname()[0]} lacks letters of the class name {missing[0]!r}{more}; pictures show such a "
+        f"{font(_PROBE).getname()[0]} lacks letters of the class name {missing[0]!r}{more}; pictures show such a "
         f"class by its id. Set {FONT_VARIABLE} to a font file that has them"
     )
 

@@ -18,10 +18,11 @@ from oneformer_spec.manifest import image_size_rule, size_rule
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.reading.files import num_gpus_here
 from oneformer_spec.schema import EvaluateSection, InferenceSection, Spec
+from oneformer_spec.schema.tree import leaves
 from oneformer_spec.segmenter import Segmenter
 from oneformer_spec.world import ALONE, World
 
-_SIZES = ("dataset.image_size", "dataset.augmentation.test_min_size", "dataset.augmentation.test_max_size")
+_SIZES = {path for path, leaf in leaves().items() if leaf.option.from_model and path.startswith("dataset.")}
 
 
 def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:

@@ -48,6 +48,8 @@ QUANTIZER_PACKAGES: Mapping[str, str] = MappingProxyType(
 SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType(
     {".pth": "oneformer-model", ".onnx": "oneformer-deploy", ".engine": "oneformer-deploy[tensorrt]"}
 )
+FOREIGN = ("", ".bin", ".pkl", ".safetensors")
+"""Suffixes of weights of other projects; a folder has none."""
 
 
 class _Named(Protocol):
@@ -121,10 +123,11 @@ class Registry:
         Raises:
             UsageError: No installed plugin has the check.
         """
-        if name not in self.checks:
-            package = CHECK_PACKAGES[name]
-            raise UsageError(f"--{name} is not installed here; get it with: python -m pip install '{package}'")
-        return self.checks[name]
+        if name in self.checks:
+            return self.checks[name]
+        package, known = CHECK_PACKAGES.get(name), ", ".join(self.checks) or "none"
+        cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
+        raise UsageError(f"the check {name!r} is not installed here; {cure}")
 
     def quantizer(self, name: str) -> Quantizer:
         """Return the library that `quantize.backend` names; its absence names the package that brings it.
@@ -153,7 +156,10 @@ class Registry:
         if package is not None:
             raise UsageError(f"{path}: running a {suffix} file needs: python -m pip install '{package}'")
         known = sorted(suffix for runtime in self.runtimes.values() for suffix in runtime.suffixes)
-        raise UsageError(f"{path}: no runtime for the suffix {suffix!r}; known here: {', '.join(known) or 'none'}")
+        cure = f"; convert it first: oneformer convert {path} model.pth" if suffix in FOREIGN else ""
+        raise UsageError(
+            f"{path}: no runtime for the suffix {suffix!r}; known here: {', '.join(known) or 'none'}{cure}"
+        )
 
     def _named_runtime(self, path: str | Path, suffix: str, name: str) -> Runtime:
         if name not in self.runtimes:

@@ -39,9 +39,15 @@ def render_spec(task: str, *, format: str = "yaml", everything: bool = False) ->
     """
     required_paths(task)
     chosen = (lambda leaf: True) if everything else _chosen(task)
+    runs_a_model = task in ("evaluate", "inference")
     if format == "json":
         return json.dumps(_nested(spec_tree(), plain(Spec()), chosen), indent=2) + "\n"
-    lines = section_lines(spec_tree(), plain(Spec()), lambda leaf, line: _commented(leaf, line, chosen), _heading)
+
+    def commented(leaf: Leaf, line: str) -> list[str]:
+        silent = leaf.option.no_effect or leaf.option.acts_when_set or (runs_a_model and leaf.option.from_model)
+        return [f"# {leaf.option.help} [{expected(leaf)}]", f"# {line}" if silent else line] if chosen(leaf) else []
+
+    lines = section_lines(spec_tree(), plain(Spec()), commented, _heading)
     return "\n".join([*_title(task, everything), *lines]) + "\n"
 
 
@@ -97,17 +103,10 @@ def _title(task: str, everything: bool) -> list[str]:
     what = "Every field of every task" if everything else f"The fields of {task} that are changed most often"
     return [
         f"# {what}, with the defaults. A field that is left out keeps its default.",
-        "# Fields that are commented out act by being set at all, or have no effect.",
+        "# Fields that are commented out act by being set at all, have the model file's value, or no effect.",
         "",
     ]
 
 
 def _heading(section: Section) -> list[str]:
     return ["", f"# {section.help}"] if "." not in section.path else [f"# {section.help}"]
-
-
-def _commented(leaf: Leaf, line: str, chosen: Callable[[Leaf], bool]) -> list[str]:
-    if not chosen(leaf):
-        return []
-    silent = leaf.option.no_effect is not None or leaf.option.acts_when_set
-    return [f"# {leaf.option.help} [{expected(leaf)}]", f"# {line}" if silent else line]

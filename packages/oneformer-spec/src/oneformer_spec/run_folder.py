@@ -45,7 +45,9 @@ class RunFolder:
         except (FileExistsError, NotADirectoryError):
             raise SpecError(f"{_file_in_the_way(path)}: is a file; results_dir must name a folder") from None
         except OSError as error:
-            raise OneFormerError(f"{path}: cannot write results there: {error.strerror}") from None
+            raise OneFormerError(
+                f"{path}: cannot write results there: {error.strerror}; results_dir names another place"
+            ) from None
         return cls(path)
 
     def status(

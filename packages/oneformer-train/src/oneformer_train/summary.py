@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from oneformer_spec.manifest import size_rule
 from oneformer_spec.schema import Spec
 from oneformer_train.curves import VALIDATION
 from oneformer_train.journals import METRICS, TENSORBOARD, read_metrics
@@ -42,10 +43,11 @@ def scores(folder: Path) -> Iterator[str]:
 
 def next_commands(spec: Spec, folder: Path) -> list[str]:
     """Return the commands to evaluate, segment images and export, quoted for a shell."""
+    height, width = spec.export.input_height, spec.export.input_width
     paths: dict[str, dict[str, str]] = {
         "evaluate": {},
         "inference": {"images_dir": _images(spec), "mode": "all"},
-        "export": {},
+        "export": {} if size_rule(spec).is_met_by((height, width)) else {"dynamic_size": "true"},
     }
     return [
         shlex.join(

@@ -16,6 +16,7 @@ from oneformer_data.convert.shapes import draw
 from oneformer_data.documents import is_integer, listed, read_json
 from oneformer_data.layers import stacked
 from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_spec.entry import note
 from oneformer_spec.errors import DataError
 from oneformer_spec.images import read_image
 from oneformer_spec.labels import Labels
@@ -35,7 +36,14 @@ def read(annotations: Path, images: Path, label_map: Path | None) -> Annotated:
     paths = sorted(annotations.rglob("*.json"))
     if not paths:
         raise DataError(f"{annotations}: holds no JSON files")
-    labels = Labels.read(label_map) if label_map is not None else _found_labels(paths, annotations)
+    if label_map is not None:
+        labels = Labels.read(label_map)
+    else:
+        labels = _found_labels(paths, annotations)
+        note(
+            f"{annotations}: classes are numbered by the names found here; for other splits of the same data give "
+            "--label-map this one's label_map.json, or their numbers may differ"
+        )
     indices = {label.name: index for index, label in enumerate(labels)}
     loads = [
         partial(

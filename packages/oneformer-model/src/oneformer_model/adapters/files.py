@@ -20,6 +20,7 @@ from oneformer_spec.errors import CheckpointError, OneFormerError
 _CONTAINERS = ("state_dict", "model")  # where Lightning and detectron2 put the tensors
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first of the pickles of a torch file older than torch 1.6
 _LENGTH = 8  # bytes of a number's count in such a file
+_EXPORTED = (".onnx", ".etlt", ".engine")
 
 
 def tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -30,6 +31,8 @@ def tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     """
     if not path.exists():
         raise CheckpointError(f"{path}: does not exist")
+    if path.suffix.lower() in _EXPORTED:
+        raise CheckpointError(f"{path}: is an exported model; name the checkpoint that it was made from")
     try:
         content = _safetensors(path, key) if path.suffix == ".safetensors" else _unpickled(path, key)
     except OneFormerError:

@@ -58,9 +58,11 @@ class Augmentation:
         (1024, 1024), minimum=1, length=2, help="Height and width in pixels of a training crop.", common=True
     )
     test_min_size: int = option(
-        800, minimum=32, help="Length of the shortest edge in pixels in evaluation.", common=True
+        800, minimum=32, from_model=True, help="Length of the shortest edge in pixels in evaluation.", common=True
     )
-    test_max_size: int = option(1333, minimum=32, help="Cap of the longest edge in pixels in evaluation.", common=True)
+    test_max_size: int = option(
+        1333, minimum=32, from_model=True, help="Cap of the longest edge in pixels in evaluation.", common=True
+    )
     fixed_padding: bool = option(True, help="Pad every training crop to train_crop_size, so that all steps are alike.")
     flip_prob: float = option(0.5, minimum=0, maximum=1, help="Probability of mirroring an image left to right.")
     color_prob: float = option(1.0, minimum=0, maximum=1, help="Probability of SSD colour jitter.")
@@ -113,6 +115,7 @@ class DatasetSection:
     cutmix_prob: float = option(0.0, minimum=0, maximum=1, help="Probability of pasting a part of another image.")
     image_size: int | tuple[int, int] | None = option(
         None,
+        from_model=True,
         minimum=32,
         length=2,
         help="Evaluation size in pixels, [width, height] or one for both; null takes test_min_size and test_max_size.",
@@ -120,6 +123,7 @@ class DatasetSection:
     )
     task_prob_train: Mapping[str, float] = option(
         TASK_PROBABILITIES,
+        acts_when_set=True,
         minimum=0,
         maximum=1,
         keys=tuple(TASK_PROBABILITIES),

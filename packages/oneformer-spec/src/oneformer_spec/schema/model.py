@@ -138,17 +138,27 @@ class PostProcessing:
     """From the network's outputs to segments."""
 
     object_mask_threshold: float = option(
-        0.4, minimum=0, maximum=1, help="Lowest class probability that a segment is kept with.", common=True
+        0.4,
+        minimum=0,
+        maximum=1,
+        from_model=True,
+        help="Lowest class probability that a segment is kept with.",
+        common=True,
     )
     overlap_threshold: float = option(
         0.8,
         minimum=0,
         maximum=1,
+        from_model=True,
         help="Lowest part of a mask that must stay visible for the segment to be kept.",
         common=True,
     )
     test_topk_per_image: int = option(
-        100, minimum=1, help="Most instances per image, capped at queries times classes.", common=True
+        100,
+        minimum=1,
+        from_model=True,
+        help="Most instances per image, capped at queries times classes.",
+        common=True,
     )
     semantic_on: bool = option(
         True, help="Accepted for compatibility, no effect.", no_effect="use evaluate.task or inference.mode"

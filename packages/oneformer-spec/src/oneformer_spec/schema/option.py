@@ -36,6 +36,7 @@ class Option:
     replaced: Mapping[str, str] = field(default_factory=dict)
     common: bool = False
     acts_when_set: bool = False
+    from_model: bool = False
     no_effect: str | None = None
     spec_only: bool = False
     secret: bool = False
@@ -44,10 +45,10 @@ class Option:
 def option(default: Any, *, help: str, **limits: Any) -> Any:
     """Declare a field of a section; `limits` are the fields of `Option`.
 
-    `common` fields are what `get-spec` prints without `--all`; a field that
-    `acts_when_set` differs from its default when left out; a `spec_only` option of a backbone is used up by the spec
-    and not handed to the backbone; `no_effect` says what to use instead of a field that does nothing; a `secret` is
-    never shown.
+    `common` fields are what `get-spec` prints without `--all`. A field that `acts_when_set` means something else than
+    its default when it is left out; a field `from_model` then has the value of the model file that is run. A
+    `spec_only` option of a backbone is used up by the spec and not handed to the backbone; `no_effect` says what to use
+    instead of a field that does nothing; a `secret` is never shown.
     """
     declared = Option(help=help, **limits)
     metadata = {METADATA: declared}

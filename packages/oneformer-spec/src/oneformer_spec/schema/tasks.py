@@ -29,7 +29,7 @@ class EvaluateSection:
     )
     precision: str = option("fp32", choices=PRECISIONS, help="Number format that the runtime computes in.")
     results_dir: str = option("", help="Folder of the results; empty is <results_dir>/evaluate.")
-    batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is dataset.test.batch_size.")
+    batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is batch_size of the split.")
     task: str = option("all", choices=MODES, help="Task to score; all gives mIoU, AP and PQ in one run.", common=True)
     iou_per_class: bool = option(True, help="Report every class beside the means.")
     num_threads: int | None = option(None, minimum=1, help="CPU threads of the runtime; null takes all cores.")

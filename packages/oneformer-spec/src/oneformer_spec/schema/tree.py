@@ -122,11 +122,13 @@ def _child(hint: Any, path: str, item: Any) -> Leaf | Section:
 
 def _choices(path: str, declared: Option) -> tuple[str, ...]:
     """Return the allowed words; those of some fields grow with the installed plugins."""
+    from oneformer_spec.plugins import registry
+
     if path == "model.backbone.type":
         return tuple(section_types())
+    if path == "quantize.backend":
+        return tuple(dict.fromkeys([*declared.choices, *registry().quantizers]))
     if declared.choices == SPLIT_TYPES and path.endswith(".type"):
-        from oneformer_spec.plugins import registry
-
         return tuple(dict.fromkeys([*SPLIT_TYPES, *registry().datasets]))
     return declared.choices
 
