@@ -14,7 +14,7 @@ from PIL import Image
 from oneformer_data import evaluate, evaluation
 from oneformer_data.evaluation import batches, count_parts, evaluate_parts, read_ahead, scores
 from oneformer_spec import model_file
-from oneformer_spec.errors import CheckpointError, DataError, SpecError, UsageError
+from oneformer_spec.errors import CheckpointError, DataError, PluginError, SpecError, UsageError
 from oneformer_spec.frame import FitInto
 from oneformer_spec.hooks import Evaluator, Runtime
 from oneformer_spec.manifest import Manifest
@@ -272,6 +272,13 @@ def test_a_plugin_scores_the_predictions_of_its_task_beside_the_others(folder, l
         results = [result for sample in samples for result in predict([sample.image], Task(task))]
         before |= {"predicted": sum(len(result.segments) for result in results)}
     assert found == before
+
+
+def test_two_scores_of_one_name_are_an_error(folder, labels, segmenter, monkeypatch):
+    more = {name: Evaluator(name, f"{__name__}:Counted", "semantic") for name in ("one", "two")}
+    monkeypatch.setattr(evaluation, "registry", lambda: replace(registry(), evaluators=more))
+    with pytest.raises(PluginError, match=r"^the evaluator 'two' computes 'predicted', and so does another one$"):
+        evaluate_parts({"all": folder.open()}, lambda images, task: segmenter.predict(images, task), TASKS, labels)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])

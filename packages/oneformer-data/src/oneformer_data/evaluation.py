@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oneformer_data.sample import Sample
 from oneformer_data.samples import allowed_tasks
+from oneformer_spec.errors import PluginError
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins import registry, resolve
 from oneformer_spec.results import Segmentation
@@ -65,11 +66,18 @@ class Evaluation:
                 self.evaluators[task][name].merge(evaluator)
 
     def compute(self) -> dict[str, Any]:
-        """Return the numbers of all tasks in one dictionary."""
+        """Return the numbers of all tasks in one dictionary.
+
+        Raises:
+            PluginError: Two evaluators give numbers of one name.
+        """
         found: dict[str, Any] = {}
         for evaluators in self.evaluators.values():
-            for evaluator in evaluators.values():
-                found |= evaluator.compute()
+            for name, evaluator in evaluators.items():
+                numbers = evaluator.compute()
+                if twice := sorted(found.keys() & numbers.keys()):
+                    raise PluginError(f"the evaluator {name!r} computes {twice[0]!r}, and so does another one")
+                found |= numbers
         return found
 
 
