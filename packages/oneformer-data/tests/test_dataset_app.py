@@ -32,6 +32,15 @@ def test_check_finds_nothing_wrong_with_the_example(files):
     assert result.stdout.endswith("no problems\n")
 
 
+def test_settings_alone_need_no_number_of_classes(files):
+    settings = ["dataset.label_map", "dataset.val.annotations", "dataset.val.panoptic", "dataset.val.images"]
+    named = dict(zip(files[::2], files[1::2], strict=True))
+    values = [named[name] for name in ("--label-map", "--annotations", "--panoptic", "--images")]
+    words = [f"{path}={value}" for path, value in zip(settings, values, strict=True)]
+    result = CliRunner().invoke(app, ["check", *words], catch_exceptions=False)
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "no problems")
+
+
 def test_stats_counts_the_example_and_draws_it(files, tmp_path):
     words = ["stats", *files, "--json", f"{tmp_path / 'a.json'}", "--picture", f"{tmp_path / 'a.png'}"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)

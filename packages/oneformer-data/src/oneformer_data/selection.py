@@ -21,7 +21,8 @@ def selected(
     Raises:
         SpecError: The spec is wrong.
     """
-    loaded = load_spec(files, overrides)
+    # Settings alone say nothing of a network, whose number of classes would have to be that of the label map.
+    loaded = load_spec(files, overrides, task=None if files else "dataset")
     for line in loaded.notes:
         note(line)
     dataset = loaded.spec.dataset
