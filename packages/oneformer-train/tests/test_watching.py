@@ -134,10 +134,28 @@ def test_the_next_commands_survive_a_shell_and_the_spec(spec_file: Path, tmp_pat
         read = load_spec([spec_file], words).spec
         assert getattr(read, task).checkpoint == f"{folder}/oneformer_model_latest.pth"
     assert read.inference.images_dir == ""
-    assert read.export.dynamic_size, "the default of 960 x 544 is not what the network was trained for"
-    fitting = load_spec([spec_file], ["dataset.image_size=[960, 544]"]).spec
-    assert "dynamic_size" not in next_commands(fitting, folder)[2]
     assert load_spec([], shlex.split(next_commands(spec, folder)[1])[4:]).spec.inference.images_dir == "my images/[1]"
+    assert read.export.dynamic_size, "the default of 960 x 544 is not what the network was trained for"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["dataset.image_size=[960, 544]"], []),
+        (["export.dynamic_size=true"], []),
+        (["model.backbone.type=swin"], ["export.dynamic_size=true"]),
+        (["model.backbone.type=dinat"], ["export.input_height=800", "export.input_width=1344"]),
+        (
+            ["model.backbone.type=dinat", "dataset.image_size=[640, 500]"],
+            ["export.input_height=512", "export.input_width=640"],
+        ),
+    ],
+)
+def test_the_export_that_comes_next_keeps_the_size_of_images(
+    tmp_path: Path, words: list[str], expected: list[str]
+) -> None:
+    command = next_commands(load_spec([], words).spec, tmp_path)[2]
+    assert shlex.split(command)[5:] == expected
 
 
 class TestGallery:

@@ -34,9 +34,8 @@ def overlay(image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels
     picture.alpha_composite(Image.fromarray(_layer(segmentation, colors)))
     draw = ImageDraw.Draw(picture)
     instances = _instances(segmentation)
-    visible = set(np.flatnonzero(np.bincount(segmentation.map.reshape(-1))).tolist())
     for segment in reversed(instances):  # the best one's box lies on top, as its mask does
-        if segment.id in visible:
+        if _is_visible(segment, segmentation.map):
             _draw_box(draw, segment.bbox, colors[segment.id], _line(image.shape))
     scored = {segment.id for segment in instances}
     captions = [_caption(segment, colors[segment.id], scored=segment.id in scored) for segment in segmentation.segments]
@@ -80,6 +79,12 @@ def _rgb(hue: float, saturation: float, value: float) -> Color:
 def _instances(segmentation: Segmentation) -> list[Segment]:
     """The segments that are single objects: things, unless the task only knows classes."""
     return [segment for segment in segmentation.segments if segment.isthing and segmentation.task is not Task.SEMANTIC]
+
+
+def _is_visible(segment: Segment, ids: NDArray[np.int32]) -> bool:
+    """Tell whether others leave a pixel of the segment in the map (H, W)."""
+    x, y, width, height = segment.bbox
+    return bool((ids[y : y + height, x : x + width] == segment.id).any())
 
 
 def _layer(segmentation: Segmentation, colors: Mapping[int, Color]) -> NDArray[np.uint8]:

@@ -29,6 +29,11 @@ class ShortestEdge:
         """Return the size after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.shortest / min(size), self.longest / max(size)))
 
+    @property
+    def room(self) -> Size:
+        """The size that holds every picture that is wider than high."""
+        return self.shortest, self.longest
+
     def is_met_by(self, size: Size) -> bool:
         """Tell whether an input of a fixed size shows pictures about as large as the rule does."""
         return abs(min(size) - self.shortest) < NEAR
@@ -48,6 +53,11 @@ class FitInto:
     def scaled(self, size: Size) -> Size:
         """Return the size after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.height / size[0], self.width / size[1]))
+
+    @property
+    def room(self) -> Size:
+        """The size that holds every picture."""
+        return self.height, self.width
 
     def is_met_by(self, size: Size) -> bool:
         """Tell whether an input of a fixed size shows pictures about as large as the rule does."""

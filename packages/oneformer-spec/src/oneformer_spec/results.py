@@ -15,8 +15,8 @@ class Segment:
     """One region: a class (semantic), an instance, or a panoptic segment.
 
     `bbox` is x, y, width, height in pixels and `area` counts pixels. `score` is 0..1, or None for semantic classes;
-    stuff that several queries found has that of the surest.
-    Instances carry their own `mask`, bool (H, W), because they may overlap.
+    stuff that several queries found has that of the surest. Instances carry their own `mask`, bool (H, W), because they
+    may overlap.
     """
 
     id: int

@@ -7,11 +7,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from oneformer_spec.frame import NEAR
 from oneformer_spec.manifest import size_rule
 from oneformer_spec.schema import Spec
 from oneformer_train.curves import VALIDATION
 from oneformer_train.journals import METRICS, TENSORBOARD, read_metrics
 from oneformer_train.resume import LATEST
+
+OPEN_SIZES = ("swin", "efficientvit")
+"""Backbones that are exported with open sizes whatever their options; others may know one size only."""
 
 
 def summary(spec: Spec, folder: Path) -> str:
@@ -43,11 +47,10 @@ def scores(folder: Path) -> Iterator[str]:
 
 def next_commands(spec: Spec, folder: Path) -> list[str]:
     """Return the commands to evaluate, segment images and export, quoted for a shell."""
-    height, width = spec.export.input_height, spec.export.input_width
     paths: dict[str, dict[str, str]] = {
         "evaluate": {},
         "inference": {"images_dir": _images(spec), "mode": "all"},
-        "export": {} if size_rule(spec).is_met_by((height, width)) else {"dynamic_size": "true"},
+        "export": _export_size(spec),
     }
     return [
         shlex.join(
@@ -58,6 +61,17 @@ def next_commands(spec: Spec, folder: Path) -> list[str]:
         )
         for task, options in paths.items()
     ]
+
+
+def _export_size(spec: Spec) -> dict[str, str]:
+    """Return what lets an exported file see images as the network was trained to, where the spec does not do so."""
+    rule = size_rule(spec)
+    if spec.export.dynamic_size or rule.is_met_by((spec.export.input_height, spec.export.input_width)):
+        return {}
+    if spec.model.backbone.type in OPEN_SIZES:
+        return {"dynamic_size": "true"}
+    height, width = (-(-edge // NEAR) * NEAR for edge in rule.room)
+    return {"input_height": str(height), "input_width": str(width)}
 
 
 def _images(spec: Spec) -> str:
