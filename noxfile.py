@@ -33,13 +33,13 @@ EXTRAS = {
 SIBLING_EXTRAS = {"spec": "[encryption]"}  # what the tests of the packages above it need of it
 # Tests of one package that skip in its own environment, because torch or typer come with another one.
 NEED_ALL = (
-    "packages/oneformer-spec/tests/test_decode.py",
-    "packages/oneformer-spec/tests/test_frame.py",
-    "packages/oneformer-spec/tests/test_resample.py",
-    "packages/oneformer-data/tests/test_data_tools_app.py",
-    "packages/oneformer-data/tests/test_dataset_app.py",
-    "packages/oneformer-data/tests/test_score_app.py",
-    "packages/oneformer-model/tests/test_convert_app.py",
+    "packages/oneformer-spec/tests/segmentation/test_decode.py",
+    "packages/oneformer-spec/tests/segmentation/test_frame.py",
+    "packages/oneformer-spec/tests/segmentation/test_interpolation.py",
+    "packages/oneformer-data/tests/commands/test_data_tools.py",
+    "packages/oneformer-data/tests/commands/test_dataset.py",
+    "packages/oneformer-data/tests/commands/test_score.py",
+    "packages/oneformer-model/tests/commands/test_convert.py",
 )
 TEST_TOOLS = ("pytest", "hypothesis")
 REFERENCE = "transformers"  # what the parity session compares with; no package needs it

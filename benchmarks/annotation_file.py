@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from oneformer_data.id_png import write_ids
+from oneformer_data.formats.id_png import write_ids
 
 IMAGES, SEGMENTS = 118_000, 1_500_000
 
@@ -48,10 +48,10 @@ LOADER = """
 import json, os, sys, time
 import torch
 from torch.utils.data import DataLoader
-from oneformer_data.pipeline import from_spec
-from oneformer_spec.load import load_spec
-import oneformer_train.loaders
-import oneformer_data.coco_panoptic, oneformer_data.packed, oneformer_data.tokenizer
+from oneformer_data.training.pipeline import from_spec
+from oneformer_spec.loading.load import load_spec
+import oneformer_train.batches.loaders
+import oneformer_data.formats.coco_panoptic, oneformer_data.opening.record_cache, oneformer_data.training.tokenizer
 folder, workers = sys.argv[1], int(sys.argv[2])
 spec = load_spec([], [
     f"dataset.train.images={folder}/images", f"dataset.train.annotations={folder}/panoptic.json",

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from oneformer_data.metrics.pq import PanopticQuality, tally
-from oneformer_data.pipeline import TrainingPipeline, from_spec
 from oneformer_data.sample import SegmentInfo
+from oneformer_data.training.pipeline import TrainingPipeline, from_spec
 from oneformer_spec.labels import Labels
-from oneformer_spec.load import load_spec
+from oneformer_spec.loading.load import load_spec
 
 CROP = 640
 Ids = NDArray[np.int32]

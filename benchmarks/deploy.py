@@ -23,17 +23,17 @@ from runtimes import RUNTIMES, how, quantize
 from timing import CLOCKS, Run, compare
 
 import oneformer_model
-from oneformer_model import checkpoint
 from oneformer_model.build import build
-from oneformer_model.convert import convert
-from oneformer_model.export import run as export
-from oneformer_spec.decode import Thresholds, decode
-from oneformer_spec.frame import ShortestEdge, plan
-from oneformer_spec.images import read_image
+from oneformer_model.onnx_export.export import run as export
+from oneformer_model.weights import checkpoint
+from oneformer_model.weights.conversion import convert
+from oneformer_spec.files.images import read_image
 from oneformer_spec.labels import Labels
-from oneformer_spec.load import load_spec
-from oneformer_spec.manifest import Manifest
-from oneformer_spec.model_file import open_model
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.segmentation.decode import Thresholds, decode
+from oneformer_spec.segmentation.frame import ShortestEdge, plan
+from oneformer_spec.segmentation.manifest import Manifest
+from oneformer_spec.segmentation.model_file import open_model
 from oneformer_spec.tasks import TASKS, Task
 
 PEER, THINGS, KEPT = "transformers", 80, 30

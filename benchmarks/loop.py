@@ -18,15 +18,15 @@ from model import PEER
 from peers import hugging_face, hugging_face_loss
 from timing import resident
 
-from oneformer_data.pipeline import Example
-from oneformer_data.pipeline import from_spec as open_pipeline
-from oneformer_spec.load import load_spec
+from oneformer_data.training.pipeline import Example
+from oneformer_data.training.pipeline import from_spec as open_pipeline
+from oneformer_spec.loading.load import load_spec
 from oneformer_spec.schema import Spec
-from oneformer_train import commands
-from oneformer_train.course import Course
-from oneformer_train.journals import METRICS, read_metrics
-from oneformer_train.loaders import ExampleStream, PositionBatches, prepare_worker
-from oneformer_train.speed import Stopwatch, TimedLoader
+from oneformer_train import command as commands
+from oneformer_train.batches.loaders import ExampleStream, PositionBatches, TimedLoader, prepare_worker
+from oneformer_train.checkpoints.position import Course
+from oneformer_train.monitoring.loggers import METRICS, read_metrics
+from oneformer_train.monitoring.stopwatch import Stopwatch
 
 OURS = "oneformer"
 NUCLEI = Path(__file__).resolve().parents[1] / "examples" / "nuclei"

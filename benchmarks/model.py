@@ -24,7 +24,7 @@ from timing import Run, compare, resident
 import oneformer_model
 from oneformer_model import Texts
 from oneformer_model.build import build
-from oneformer_spec.load import load_spec
+from oneformer_spec.loading.load import load_spec
 
 SWIN_TINY = ("model.backbone.swin.preset=tiny", "model.backbone.swin.drop_path_rate=0.1")
 PEER = "transformers"
@@ -67,8 +67,8 @@ def train_sides(size: int) -> dict[str, Callable[[], Run]]:
     index[:MASKS] = torch.arange(MASKS)  # a text per mask, then the filler
 
     def ours() -> Run:
-        from oneformer_train.commands import criterion
-        from oneformer_train.losses import Target
+        from oneformer_train.loss.criterion import Target
+        from oneformer_train.loss.from_spec import criterion
 
         spec = load_spec([], SWIN_TINY).spec
         model = build(spec.model, training=True).train()
@@ -131,7 +131,7 @@ def main() -> None:
     if options.memory_of:
         import transformers  # noqa: F401  both sides begin with the same imports
 
-        import oneformer_train.commands  # noqa: F401
+        import oneformer_train.command  # noqa: F401
 
         print_memory_of(options.memory_of, options.size)
         return

@@ -26,11 +26,11 @@ from typing import Any
 
 from timing import CLOCKS, resident
 
-from oneformer_data.evaluate import batch_size, predictor, split_name
-from oneformer_data.evaluation import evaluate_parts
-from oneformer_data.loading import open_parts
-from oneformer_spec.load import load_spec
-from oneformer_spec.model_file import input_rule, open_model
+from oneformer_data.evaluation.evaluate import batch_size, predictor, split_name
+from oneformer_data.evaluation.loop import evaluate_parts
+from oneformer_data.opening.loading import open_parts
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.segmentation.model_file import input_rule, open_model
 from oneformer_spec.tasks import TASKS
 
 RUNTIMES = {
@@ -54,8 +54,8 @@ def how(runtime: str, precision: str, threads: int, *, section: str = "inference
 
 def quantize(model: Path, folder: Path, experiment_spec: Sequence[Path], overrides: Sequence[str]) -> Path:
     """Return the INT8 file of an exported model, made as the spec says, below `folder`; what is said stays unsaid."""
-    from oneformer_deploy.onnx_quantize import NAME
-    from oneformer_deploy.quantize import run
+    from oneformer_deploy.quantization.command import run
+    from oneformer_deploy.quantization.static import NAME
 
     results = folder / "quantize"
     words = [*overrides, f"quantize.results_dir={results}", f"quantize.model_path={model}", "quantize.mode=static_ptq"]
@@ -109,7 +109,7 @@ def score(arguments: argparse.Namespace, file: Path, runtime: str, precision: st
 
 def print_runtimes(arguments: argparse.Namespace) -> bool:
     """Print a table of all runtimes; returns whether every fp32 runtime scores what torch does."""
-    from oneformer_model.export import run as export  # torch stays out of the processes that are measured
+    from oneformer_model.onnx_export.export import run as export  # torch stays out of the processes that are measured
 
     with tempfile.TemporaryDirectory() as name:
         model = Path(name) / "model.onnx"

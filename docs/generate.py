@@ -17,9 +17,9 @@ import typer
 from oneformer_cli.commands import HELP_NAMES
 from oneformer_cli.main import application
 from oneformer_spec import hooks
-from oneformer_spec.plugins import registry, resolve
-from oneformer_spec.reading.aliases import ALIASES
-from oneformer_spec.render import field_table
+from oneformer_spec.documents.template import field_table
+from oneformer_spec.loading.aliases import ALIASES
+from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.schema.tree import Section, leaves, spec_tree
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ from unittest.mock import patch
 from acts.row import Case
 from acts.settings import save_model
 
-from oneformer_deploy import gpu_memory
-from oneformer_deploy.engine_file import EngineFile, read_engine_file
+from oneformer_deploy.engines.engine_file import EngineFile, read_engine_file
+from oneformer_deploy.runtimes import gpu_memory
 
 BUILDER = "gen_trt_engine.tensorrt"
 FORMATS = {

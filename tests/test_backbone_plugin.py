@@ -36,7 +36,7 @@ TINY = (
 )
 CHECK = """
 from oneformer_model.testing import check_backbone
-from oneformer_spec.plugins import registry
+from oneformer_spec.plugins.registry import registry
 
 check_backbone(registry().backbones["convpyramid"], width=8)
 """

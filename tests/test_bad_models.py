@@ -11,14 +11,16 @@ from acts.settings import write_graph
 from PIL import Image
 
 from oneformer_cli.main import main as cli
-from oneformer_deploy import engine_build, gpu_memory, needs, openvino, tensorrt_library
+from oneformer_deploy import extras, gen_trt_engine
 from oneformer_deploy.__main__ import main as module
-from oneformer_deploy.engine_file import EngineFacts, EngineFile
-from oneformer_deploy.onnx_file import read_onnx_file
-from oneformer_model import quantize as torch_quantize
-from oneformer_spec import encryption
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.encryption import encrypted
+from oneformer_deploy.engines import library as tensorrt_library
+from oneformer_deploy.engines.engine_file import EngineFacts, EngineFile
+from oneformer_deploy.runtimes import gpu_memory, openvino_runtime
+from oneformer_deploy.runtimes.onnx_metadata import read_onnx_file
+from oneformer_model.commands import quantize as torch_quantize
+from oneformer_spec.files import encryption
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.encryption import encrypted
 
 ENGINE = EngineFacts("tensorrt_rtx", "0.1", "fp16", (1, 1, 1), None)
 Files = dict[str, Path]
@@ -156,7 +158,7 @@ def test_an_engine_of_another_version(fails: Fails, files: Files, command: str) 
 
 
 ABSENT = {
-    "openvino": (openvino, "inference", "good", ("inference.runtime=openvino",), "oneformer-deploy[openvino]"),
+    "openvino": (openvino_runtime, "inference", "good", ("inference.runtime=openvino",), "oneformer-deploy[openvino]"),
     "tensorrt": (tensorrt_library, "gen_trt_engine", "good", (), "oneformer-deploy[tensorrt]"),
     "an engine's library": (
         tensorrt_library,
@@ -166,7 +168,7 @@ ABSENT = {
         "oneformer-deploy[tensorrt-rtx]",
     ),
     "cuda": (gpu_memory, "gen_trt_engine", "good", (), "cuda-bindings"),
-    "onnx": (needs, "quantize", "good", (), "oneformer-deploy[quantize]"),
+    "onnx": (extras, "quantize", "good", (), "oneformer-deploy[quantize]"),
     "torchao": (torch_quantize, "quantize", "good.pth", ("quantize.backend=torchao",), "oneformer-model[quantize]"),
     "cryptography": (encryption, "quantize", "good", ("encryption_key=key",), "oneformer-spec[encryption]"),
 }
@@ -188,7 +190,7 @@ def test_a_missing_package_names_the_pip_command(
 def test_an_image_of_no_bytes_among_the_calibration_images(
     fails: Fails, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(engine_build, "_select_gpu", lambda index, library: None)
+    monkeypatch.setattr(gen_trt_engine, "_select_gpu", lambda index, library: None)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "none.png").touch()
     words = ("quantize.mode=static_ptq", "gen_trt_engine.tensorrt.data_type=int8")

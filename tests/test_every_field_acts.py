@@ -18,11 +18,11 @@ from acts.pending import setting, waiting
 from acts.row import Case, Observer, Row, filled
 from acts.settings import SETTINGS, copy_data, save_model, write_graph
 
-from oneformer_spec.builtins import oneformer_backbones
+from oneformer_spec.commands.unavailable import PENDING
 from oneformer_spec.errors import OneFormerError, SpecError
-from oneformer_spec.load import load_spec
-from oneformer_spec.pending import PENDING
-from oneformer_spec.plugins import registry
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.plugins.builtins import oneformer_backbones
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.schema import Spec
 from oneformer_spec.schema.tree import leaves
 

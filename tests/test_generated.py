@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oneformer_spec.hooks import Hooks
-from oneformer_spec.plugins import registry
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.schema.tree import leaves
 
 FILES = ("docs/spec_fields.md", "docs/commands.md", "tests/public_surface.txt")

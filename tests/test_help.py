@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from oneformer_spec.plugins import VERB_PACKAGES, registry
+from oneformer_spec.plugins.registry import VERB_PACKAGES, registry
 
 HEAVY = {"torch", "numpy", "yaml", "ruamel", "PIL", "rich", "lightning", "pytorch_lightning", "scipy", "onnxruntime"}
 

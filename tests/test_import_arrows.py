@@ -6,13 +6,14 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from oneformer_spec.plugins import registry
+from oneformer_spec.plugins.registry import registry
 
 ARROWS = {
     "spec": set(),
@@ -22,6 +23,31 @@ ARROWS = {
     "deploy": {"spec"},
     "cli": {"spec"},
 }
+# The rooms and top-level modules of each package from the ground up; each imports only what stands below it.
+FLOORS = {
+    "spec": (
+        *("errors", "hooks", "tasks", "labels", "results"),
+        *("plugins", "schema", "files", "loading", "documents", "commands", "processes", "segmentation", "pictures"),
+    ),
+    "data": (
+        *("plugin", "sample", "datasets"),
+        *("metrics", "opening", "formats", "shards", "training", "evaluation", "convert", "tools", "commands"),
+    ),
+    "model": (
+        *("plugin", "network", "backbones", "build", "testing"),
+        *("adapters", "weights", "runtime", "onnx_export", "commands"),
+    ),
+    "train": (
+        *("plugin", "processes", "checkpoints", "loss", "batches", "optimisation", "validation", "module"),
+        *("monitoring", "diagnosis", "trainer", "command", "worker"),
+    ),
+    "deploy": (
+        *("plugin", "extras", "tensor_names", "layer_patterns", "results", "engines", "runtimes", "quantization"),
+        *("inference", "gen_trt_engine", "info", "info_app", "__main__"),
+    ),
+    "cli": ("plugin", "plugins", "spec_set", "spec_commands", "commands", "main", "__main__"),
+}
+MOST_MODULES = 12  # at the top level of a package, and in a room
 WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
 TORCH = {"torch", "torchvision", "timm", "lightning", "pytorch_lightning", "transformers"}
 # The distribution of a module whose name differs from it.
@@ -43,6 +69,39 @@ def imported(module: Path) -> Iterator[str]:
                 yield name
             case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name)), *_]):
                 yield name
+
+
+def modules(repository: Path, package: str) -> dict[str, Path]:
+    """Return the modules of a package by their dotted names within it; a room's own name is its `__init__`."""
+    source = repository / "packages" / f"oneformer-{package}" / "src" / f"oneformer_{package}"
+    files = sorted(source.rglob("*.py"))
+    found = {file.relative_to(source).with_suffix("").as_posix().replace("/", "."): file for file in files}
+    assert found, f"{source} holds no module"
+    return {name.removesuffix(".__init__"): file for name, file in found.items() if name != "__init__"}
+
+
+def upward(repository: Path, package: str) -> list[str]:
+    """Return the imports that do not run to a lower floor of their package, with both ends."""
+    floors = {name: number for number, name in enumerate(FLOORS[package])}
+    known = modules(repository, package)
+    found = []
+    for name, file in known.items():
+        for target in targets(file, f"oneformer_{package}", known):
+            here, there = name.partition(".")[0], target.partition(".")[0]
+            if here != there and floors[here] <= floors[there]:
+                found.append(f"{name} imports {target}")
+    return found
+
+
+def targets(file: Path, package: str, known: Collection[str]) -> Iterator[str]:
+    """Yield the modules of its own package that a module imports, by their dotted names within it."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == package:
+            home = node.module.partition(".")[2]
+            names = [f"{home}.{alias.name}".lstrip(".") for alias in node.names]
+            yield from (name if name in known else home for name in names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] for alias in node.names if alias.name.startswith(f"{package}."))
 
 
 def roots(repository: Path, package: str) -> dict[str, list[str]]:
@@ -79,6 +138,45 @@ def test_a_package_imports_only_the_siblings_that_its_arrow_allows(repository: P
     assert siblings <= allowed, {name: found[name] for name in siblings - allowed}
 
 
+CIRCLES = {"data": "opening a label map out of shards waits for one class per annotation format"}
+
+
+@pytest.mark.parametrize("package", [name for name in FLOORS if name not in CIRCLES])
+def test_a_room_imports_only_what_stands_below_it(repository: Path, package: str) -> None:
+    assert not upward(repository, package)
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_has_a_floor(repository: Path, package: str) -> None:
+    assert {name.partition(".")[0] for name in modules(repository, package)} == set(FLOORS[package])
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_no_room_holds_too_many_modules(repository: Path, package: str) -> None:
+    homes = Counter(name.rpartition(".")[0] for name, file in modules(repository, package).items() if is_module(file))
+    assert max(homes.values()) <= MOST_MODULES, homes
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_name_stands_for_one_module_and_no_library(repository: Path, package: str) -> None:
+    names = Counter(name.rpartition(".")[2] for name in modules(repository, package) if name != "__main__")
+    assert [name for name, count in names.items() if count > 1] == []
+    assert names.keys().isdisjoint(foreign(repository, package))
+
+
+def is_module(file: Path) -> bool:
+    return file.name != "__init__.py"
+
+
+def test_an_arrow_that_is_turned_around_is_found(tmp_path: Path) -> None:
+    source = tmp_path / "packages" / "oneformer-cli" / "src" / "oneformer_cli"
+    source.mkdir(parents=True)
+    (source / "main.py").write_text("def main() -> None:\n    from oneformer_cli import commands, plugin\n")
+    (source / "commands.py").write_text("from oneformer_cli.main import main\n")
+    (source / "plugin.py").write_text("import oneformer_cli.commands\n")
+    assert upward(tmp_path, "cli") == ["commands imports main", "plugin imports commands"]
+
+
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
 def test_torch_is_never_imported_where_it_is_not_declared(repository: Path, package: str) -> None:
     found = roots(repository, package)
@@ -93,12 +191,12 @@ def test_every_third_party_import_is_declared(repository: Path, package: str) ->
 
 
 def test_only_the_modules_of_apps_import_typer_outside_the_cli(repository: Path) -> None:
-    """`oneformer` itself brings typer; a command of kind `app` is the module of its target and others like `x_app`."""
+    """`oneformer` itself brings typer; a command of kind `app` is the module of its target."""
     targets = {command.target.partition(":")[0] for command in registry().commands.values() if command.kind == "app"}
     apps = {f"{target.replace('.', '/')}.py" for target in targets}
     for package in set(ARROWS) - {"cli"}:
         for module in roots(repository, package).get("typer", []):
-            assert module.partition("/src/")[2] in apps or module.endswith("_app.py")
+            assert module.partition("/src/")[2] in apps or module.endswith("/commands/convert_data.py")
 
 
 @pytest.mark.parametrize("package", ARROWS)

@@ -24,7 +24,7 @@ import torch
 from acts.row import filled
 from acts.settings import SETTINGS, copy_data
 
-from oneformer_model import checkpoint
+from oneformer_model.weights import checkpoint
 
 RUN = (
     "dataset.train.batch_size=1",
@@ -62,9 +62,9 @@ def train(words: tuple[str, ...], log: str, moment: tuple[str, int] | None, most
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     if moment is not None:
         _kill_self_at(*moment)
-    from oneformer_spec.entry import run_reporting
-    from oneformer_spec.plugins import registry
-    from oneformer_spec.task_command import run_task
+    from oneformer_spec.commands.exit import run_reporting
+    from oneformer_spec.commands.task_command import run_task
+    from oneformer_spec.plugins.registry import registry
 
     code = run_reporting(lambda: run_task(registry().command("train"), (), words))
     sys.stdout.flush()
@@ -93,7 +93,7 @@ class Runs:
     def __init__(self, words: tuple[str, ...], log: Path) -> None:
         self.words, self.log = words, log
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["oneformer_train.commands", "oneformer_model.runtime", "acts.settings"])
+        self.context.set_forkserver_preload(["oneformer_train.command", "oneformer_model.runtime", "acts.settings"])
         self.children: set[int] = set()
 
     def start(self, moment: tuple[str, int] | None = None, most: int | None = None) -> BaseProcess:

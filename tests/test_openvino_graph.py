@@ -14,10 +14,10 @@ from acts.settings import SETTINGS
 from engine_files import exported
 from PIL import Image
 
-from oneformer_deploy import openvino as runtime
-from oneformer_deploy import openvino_bags
-from oneformer_deploy.openvino_bags import sample_by_bags
-from oneformer_model import deformable
+from oneformer_deploy.runtimes import openvino_runtime as runtime
+from oneformer_deploy.runtimes import openvino_weighted_sums
+from oneformer_deploy.runtimes.openvino_weighted_sums import sample_by_bags
+from oneformer_model.network import deformable_attention
 
 SIZE = (64, 96)
 LAYERS = 2
@@ -35,17 +35,19 @@ needs_bf16 = pytest.mark.skipif(
 Arrays = dict[str, np.ndarray]
 
 
-def spread_points(attention: deformable.DeformableAttention) -> None:
+def spread_points(attention: deformable_attention.DeformableAttention) -> None:
     """Let points be anywhere and count differently: fresh ones lie on rings and count alike."""
     for linear in (attention.sampling_offsets, attention.attention_weights):
         torch.nn.init.normal_(linear.weight, std=0.5)
 
 
 def export(folder: Path, *words: str) -> Path:
-    initialise = deformable.DeformableAttention._initialise
+    initialise = deformable_attention.DeformableAttention._initialise
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            deformable.DeformableAttention, "_initialise", lambda self: (initialise(self), spread_points(self))
+            deformable_attention.DeformableAttention,
+            "_initialise",
+            lambda self: (initialise(self), spread_points(self)),
         )
         return exported(folder, 3, *NETWORK, *words)
 
@@ -120,7 +122,7 @@ def test_int8_layers_and_the_rest_in_bf16_keep_the_batch(
     words = (f"results_dir={tmp_path}", f"quantize.model_path={graph}", "quantize.mode=static_ptq")
     calibration = f"dataset.quant_calibration_dataset.images_dir={pictures}"
     Case((*words, calibration, "quantize.max_metric_drop=1.0"), tmp_path).start("quantize")
-    monkeypatch.setattr(openvino_bags, "sample_by_bags", lambda model: found.append(sample_by_bags(model)))
+    monkeypatch.setattr(openvino_weighted_sums, "sample_by_bags", lambda model: found.append(sample_by_bags(model)))
     segmenter = runtime.open(tmp_path / "quantize" / "model_int8.onnx", precision="bf16")
     assert found == [LAYERS]
     for batch in (1, 3):

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from oneformer_spec.labels import Labels
-from oneformer_spec.load import load_spec
-from oneformer_train.commands import run
+from oneformer_spec.loading.load import load_spec
+from oneformer_train.command import run
 
 RECIPES = ("coco", "ade20k", "cityscapes")
 SIZES = ("swin_tiny", "swin_large")

@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from oneformer_cli.main import main
-from oneformer_data.loading import open_split, read_label_map
-from oneformer_data.pipeline import from_spec
+from oneformer_data.opening.loading import open_split, read_label_map
 from oneformer_data.shards.reader import Shards
-from oneformer_spec.load import load_spec
-from oneformer_train.loaders import course_of, training_loader
+from oneformer_data.training.pipeline import from_spec
+from oneformer_spec.loading.load import load_spec
+from oneformer_train.batches.loaders import course_of, training_loader
 
 SMALL = (
     "dataset.augmentation.train_crop_size=[64,64]",

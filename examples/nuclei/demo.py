@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from oneformer_model import checkpoint
 from oneformer_model.build import build
-from oneformer_spec.frame import plan
-from oneformer_spec.images import find_images, read_image
+from oneformer_model.weights import checkpoint
+from oneformer_spec.files.images import find_images, read_image
 from oneformer_spec.labels import Labels
-from oneformer_spec.load import load_spec
-from oneformer_spec.manifest import Manifest
-from oneformer_spec.plugins import registry, resolve
-from oneformer_spec.segmenter import Segmenter
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.segmentation.frame import plan
+from oneformer_spec.segmentation.manifest import Manifest
+from oneformer_spec.segmentation.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS, Task
 
 SPEC = "examples/nuclei/demo.yaml"

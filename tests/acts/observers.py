@@ -22,18 +22,20 @@ from PIL import Image
 from torch import nn
 
 from acts.row import Case, Observer, digest
-from oneformer_data.loading import open_split, read_labels
-from oneformer_data.packed import CACHE_VARIABLE
-from oneformer_data.pipeline import from_spec as open_pipeline
-from oneformer_model import OneFormer, Texts, checkpoint, onnx_graph, task_tokens
+from oneformer_data.opening.loading import open_split, read_labels
+from oneformer_data.opening.record_cache import CACHE_VARIABLE
+from oneformer_data.training.pipeline import from_spec as open_pipeline
+from oneformer_model import OneFormer, Texts, task_tokens
 from oneformer_model.build import build
-from oneformer_spec import workers
-from oneformer_spec.encryption import is_encrypted
+from oneformer_model.onnx_export import graph as onnx_graph
+from oneformer_model.weights import checkpoint
 from oneformer_spec.errors import DataError, SpecError
-from oneformer_spec.world import World
-from oneformer_train.distributed import trainer_settings
-from oneformer_train.loaders import course_of, training_loader, validation_loader
-from oneformer_train.weights_and_biases import open_report
+from oneformer_spec.files.encryption import is_encrypted
+from oneformer_spec.processes import shares
+from oneformer_spec.processes.world import World
+from oneformer_train.batches.loaders import course_of, training_loader, validation_loader
+from oneformer_train.monitoring.weights_and_biases import open_report
+from oneformer_train.processes.joining import trainer_settings
 
 TEXTS = 4
 
@@ -218,13 +220,13 @@ def processes_of(task: str) -> Observer:
 
     def observe(case: Case) -> int:
         started: list[object] = []
-        start = workers._start
+        start = shares._start
 
-        def listen(world: World) -> workers.Worker:
+        def listen(world: World) -> shares.Worker:
             started.append(world)
             return start(world)
 
-        with patch.object(workers, "_start", listen):
+        with patch.object(shares, "_start", listen):
             _run(case, task)
         return len(started)
 

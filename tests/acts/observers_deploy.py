@@ -14,8 +14,10 @@ from unittest.mock import patch
 import onnx
 
 from acts.row import Case, digest
-from oneformer_deploy import gpu_memory, int8_graph, model_scores, tensorrt_library
-from oneformer_deploy.tensorrt_library import Built, Profile
+from oneformer_deploy.engines import library
+from oneformer_deploy.engines.library import Built, Profile
+from oneformer_deploy.quantization import int8_graph, scores
+from oneformer_deploy.runtimes import gpu_memory
 
 
 @dataclass
@@ -51,7 +53,7 @@ def engine(case: Case) -> Mapping[str, object]:
 
     with (
         contextlib.redirect_stdout(io.StringIO()),
-        patch.object(tensorrt_library, "load", load),
+        patch.object(library, "load", load),
         patch.object(gpu_memory, "count_gpus", lambda: 8),
         patch.object(gpu_memory, "select_gpu", gpus.append),
         patch.object(gpu_memory, "gpu_name", lambda index: "a GPU"),
@@ -85,6 +87,6 @@ def scored(case: Case) -> int:
             self.before = False
             return {"PQ": value}
 
-    with patch.object(model_scores, "scorer", lambda *arguments: Scores()):
+    with patch.object(scores, "scorer", lambda *arguments: Scores()):
         quantized(case)
     return len(json.loads(case.find("quantize.json").read_text())["quantized"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.pending import PENDING, Pending
+from oneformer_spec.commands.unavailable import PENDING, Pending
 from oneformer_spec.schema.tree import Leaf, leaves
 
 # What no rule gives: a file that must be there, a field that the spec accepts in company alone, a value behind null.

@@ -12,10 +12,10 @@ from string import Template
 import numpy as np
 import torch
 
-from oneformer_spec.load import load_spec
-from oneformer_spec.plugins import registry
+from oneformer_spec.commands.task_command import run_task
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.schema import Spec
-from oneformer_spec.task_command import run_task
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 
-from oneformer_data.loading import read_labels
-from oneformer_model import checkpoint
+from oneformer_data.opening.loading import read_labels
 from oneformer_model.build import build
-from oneformer_spec.load import load_spec
-from oneformer_spec.manifest import Manifest
+from oneformer_model.weights import checkpoint
+from oneformer_spec.loading.load import load_spec
+from oneformer_spec.segmentation.manifest import Manifest
 
 SETTINGS = (
     "results_dir=$run/results",

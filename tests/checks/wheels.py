@@ -7,8 +7,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from oneformer_data.tokenizer import tokenize
-from oneformer_spec.plugins import registry
+from oneformer_data.training.tokenizer import tokenize
+from oneformer_spec.plugins.registry import registry
 
 PACKAGES = ("spec", "data", "model", "train", "deploy", "cli")
 

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oneformer_data.tokenizer import tokenize
-from oneformer_model import OneFormer, Texts, weights
+from oneformer_data.training.tokenizer import tokenize
+from oneformer_model import OneFormer, Texts
+from oneformer_model.weights import sources
 from oneformer_spec.tasks import Task
-from oneformer_train.losses import Criterion, LossWeights, PointOptions
+from oneformer_train.loss.criterion import Criterion, LossWeights, PointOptions
 
 QUERIES, CONTEXT, POINTS = 20, 4, 200
 LABELS = (torch.tensor([0, 2, 4]), torch.tensor([1, 1]))
@@ -37,7 +38,7 @@ def texts(task: Task) -> Texts:
 def counterpart(reference: Any, folder: Path) -> OneFormer:
     """Our network with Hugging Face's weights, for training; its text encoder is not causal, as theirs is not."""
     reference.save_pretrained(folder)
-    found = weights.read(folder)
+    found = sources.read(folder)
     section = {**found.manifest.model, "text_encoder": {**found.manifest.model["text_encoder"], "causal": False}}
     return replace(found, manifest=replace(found.manifest, model=section)).model(training=True).train()
 

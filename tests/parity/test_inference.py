@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import oneformer_model
 from oneformer_model import OneFormer, task_tokens
-from oneformer_model.convert import convert
+from oneformer_model.weights.conversion import convert
 from oneformer_spec.tasks import TASKS, Task
 
 SIZES = [(512, 512), (480, 640), (389, 517)]

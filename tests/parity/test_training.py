@@ -15,10 +15,11 @@ pytest.importorskip("transformers", reason="the reference of the parity tests: `
 
 from parity.pair import LABELS, counterpart, criterion, points, texts
 
-from oneformer_model import OneFormer, query_decoder, task_tokens
+from oneformer_model import OneFormer, task_tokens
 from oneformer_model.adapters.huggingface import IN_MEMORY
+from oneformer_model.network import query_decoder
 from oneformer_spec.tasks import TASKS, Task
-from oneformer_train.losses import Target
+from oneformer_train.loss.criterion import Target
 
 SIZE = 60, 83
 SEED = 1  # with 0 two queries cost the same for a mask, up to rounding, and either side matches another one

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from oneformer_cli.main import run
-from oneformer_spec.plugins import VERB_PACKAGES, Registry
+from oneformer_spec.plugins.registry import VERB_PACKAGES, Registry
 
 HEAVY = (
     "torch",

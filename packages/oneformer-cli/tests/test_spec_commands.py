@@ -18,10 +18,10 @@ def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 ONLY_LEAF_TOOLS = """
 from importlib.metadata import entry_points
-from oneformer_spec import plugins
+from oneformer_spec.plugins import registry
 wanted = ("leaf-tools", "oneformer-cli", "oneformer-spec")
-found = plugins.load(point for point in entry_points(group="oneformer") if point.dist.name in wanted)
-plugins.registry = lambda: found
+found = registry.load(point for point in entry_points(group="oneformer") if point.dist.name in wanted)
+registry.registry = lambda: found
 from oneformer_cli.main import main
 main()
 """

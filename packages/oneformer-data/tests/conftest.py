@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.coco_panoptic import Record, open_panoptic
-from oneformer_data.id_png import write_ids
-from oneformer_data.samples import Samples
-from oneformer_data.sources import Source
+from oneformer_data.datasets import Samples
+from oneformer_data.formats.coco_panoptic import Record, open_panoptic
+from oneformer_data.formats.id_png import write_ids
+from oneformer_data.opening.sources import Source
 from oneformer_spec.labels import Labels
 
 CATEGORIES = [

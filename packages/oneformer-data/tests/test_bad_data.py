@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.coco_panoptic import open_panoptic
-from oneformer_data.id_png import write_ids
+from oneformer_data.formats.coco_panoptic import open_panoptic
+from oneformer_data.formats.id_png import write_ids
 from oneformer_spec.errors import DataError, SpecError
 
 

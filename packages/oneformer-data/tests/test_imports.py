@@ -10,7 +10,7 @@ import oneformer_data
 EVERYTHING = """
 import importlib, pkgutil, oneformer_data
 for module in pkgutil.walk_packages(oneformer_data.__path__, "oneformer_data."):
-    if not module.name.endswith("_app"):
+    if not module.name.startswith("oneformer_data.commands."):
         importlib.import_module(module.name)
 """
 

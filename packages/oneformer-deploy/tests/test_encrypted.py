@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneformer_deploy import onnx
 from oneformer_deploy.__main__ import main
-from oneformer_spec import encryption
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.encryption import encrypted
+from oneformer_deploy.runtimes import onnxruntime_runtime
 from oneformer_spec.errors import CheckpointError, EncryptionKeyError
-from oneformer_spec.plugins import registry
+from oneformer_spec.files import encryption
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.encryption import encrypted
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.tasks import Task
 
 pytest.importorskip("cryptography")
@@ -31,20 +31,20 @@ def sealed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def test_it_finds_what_the_plain_file_finds(model: Path, sealed: Path, scene: np.ndarray) -> None:
     assert registry().runtime(str(sealed)).name == "onnxruntime"
-    plain = onnx.open(model, "cpu").predict([scene], Task.PANOPTIC)[0]
-    found = onnx.open(sealed, "cpu", key="key").predict([scene], Task.PANOPTIC)[0]
+    plain = onnxruntime_runtime.open(model, "cpu").predict([scene], Task.PANOPTIC)[0]
+    found = onnxruntime_runtime.open(sealed, "cpu", key="key").predict([scene], Task.PANOPTIC)[0]
     np.testing.assert_array_equal(found.map, plain.map)
     assert [path.name for path in sealed.parent.iterdir()] == ["model.etlt"]
 
 
 def test_without_its_key_it_is_not_read(sealed: Path) -> None:
     with pytest.raises(EncryptionKeyError, match=r"model\.etlt: is encrypted; set encryption_key"):
-        onnx.open(sealed, "cpu")
+        onnxruntime_runtime.open(sealed, "cpu")
     with pytest.raises(EncryptionKeyError, match=r"model\.etlt: was encrypted with another encryption_key"):
-        onnx.open(sealed, "cpu", key="another")
+        onnxruntime_runtime.open(sealed, "cpu", key="another")
     sealed.write_bytes(sealed.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"model\.etlt: is damaged: its content does not match its seal"):
-        onnx.open(sealed, "cpu", key="key")
+        onnxruntime_runtime.open(sealed, "cpu", key="key")
 
 
 def test_a_command_takes_the_key_from_the_spec(

@@ -16,15 +16,18 @@ pytest.importorskip("sympy")
 
 import onnx
 
-from oneformer_deploy import engine_build, quantize, temporary, tensorrt_library
-from oneformer_deploy.engine_file import read_engine_file
-from oneformer_deploy.onnx_file import read_onnx_file
-from oneformer_deploy.tensorrt_library import Built
-from oneformer_spec import encryption
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.encryption import encrypted, is_encrypted, opened
+from oneformer_deploy import gen_trt_engine
+from oneformer_deploy.engines import library as tensorrt_library
+from oneformer_deploy.engines.engine_file import read_engine_file
+from oneformer_deploy.engines.library import Built
+from oneformer_deploy.quantization import command as quantize
+from oneformer_deploy.quantization import scratch
+from oneformer_deploy.runtimes.onnx_metadata import read_onnx_file
 from oneformer_spec.errors import EncryptionKeyError, OneFormerError, SpecError
-from oneformer_spec.load import load_spec
+from oneformer_spec.files import encryption
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.encryption import encrypted, is_encrypted, opened
+from oneformer_spec.loading.load import load_spec
 
 KEY = "a key of the tests"
 SECRET = b"mask_bias"  # what the plain graph calls its weights
@@ -98,7 +101,7 @@ def test_int8_layers_of_an_encrypted_file(
     assert json.loads(read_onnx_file(path, KEY).metadata["oneformer_quantized"])["mode"] == "static_ptq"
     with opened(path, KEY) as file:
         assert "QuantizeLinear" in [node.op_type for node in onnx.load_from_string(file.read()).graph.node]
-    assert folders and all(temporary._is_in_memory(folder.parent) for folder in folders)
+    assert folders and all(scratch._is_in_memory(folder.parent) for folder in folders)
     assert not any(folder.exists() for folder in folders)
     assert in_the_clear(tmp_path) == [] and tempfile.tempdir != "/dev/shm"
 
@@ -112,7 +115,7 @@ def test_a_key_encrypts_what_is_made_of_a_plain_file(run_quantize: Run, tmp_path
 def test_without_a_folder_in_memory_nothing_is_written(
     run_quantize: Run, sealed: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(temporary, "MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(scratch, "MOUNTS", tmp_path / "none")
     with pytest.raises(OneFormerError) as caught:
         run_quantize(*static(pictures))
     assert str(caught.value) == (
@@ -127,15 +130,15 @@ def test_the_first_folder_in_memory_with_room_is_taken(
 ) -> None:
     (tmp_path / "tmp dir" / "below").mkdir(parents=True)
     mounts = tmp_path / "mounts"
-    monkeypatch.setattr(temporary, "MOUNTS", mounts)
+    monkeypatch.setattr(scratch, "MOUNTS", mounts)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp dir" / "below"))
     mounts.write_text(f"disk / ext4 rw 0 0\ntmpfs {tmp_path}/tmp\\040dir tmpfs rw 0 0\n")
-    with temporary.temporary_files(sealed):
+    with scratch.temporary_files(sealed):
         assert tempfile.gettempdir() == str(tmp_path / "tmp dir" / "below")
-    monkeypatch.setattr(temporary, "COPIES", 10**12)
+    monkeypatch.setattr(scratch, "COPIES", 10**12)
     with (
         pytest.raises(OneFormerError, match=r"they take \d{6,} MB, .*/tmp dir/below has \d+; set TMPDIR"),
-        temporary.temporary_files(sealed),
+        scratch.temporary_files(sealed),
     ):
         pass
 
@@ -152,11 +155,11 @@ class Library:
 @pytest.fixture
 def build(sealed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(tensorrt_library, "load", lambda verbose: Library())
-    monkeypatch.setattr(engine_build, "_select_gpu", lambda index, library: None)
+    monkeypatch.setattr(gen_trt_engine, "_select_gpu", lambda index, library: None)
 
     def start(*words: str) -> Path:
         base = [f"results_dir={tmp_path}", f"gen_trt_engine.onnx_file={sealed}", *words]
-        engine_build.run(load_spec([], base).spec)
+        gen_trt_engine.run(load_spec([], base).spec)
         return tmp_path / "gen_trt_engine" / "model.engine"
 
     return start
@@ -171,7 +174,7 @@ def test_an_engine_of_an_encrypted_file(
     assert is_encrypted(path)
     assert SECRET in read_engine_file(path, KEY).engine
     assert in_the_clear(tmp_path) == []
-    assert all(temporary._is_in_memory(folder.parent) for folder in folders) and bool(folders) == (data_type == "int8")
+    assert all(scratch._is_in_memory(folder.parent) for folder in folders) and bool(folders) == (data_type == "int8")
     assert capsys.readouterr().out.rstrip().endswith(", encrypted)")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import find_images, read_image
+from oneformer_spec.files.images import find_images, read_image
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from tiny_onnx import LABELS, manifest
 
 from oneformer_deploy.__main__ import main
-from oneformer_deploy.engine_file import EngineFacts, EngineFile
-from oneformer_spec import encryption
-from oneformer_spec.manifest import Manifest
+from oneformer_deploy.engines.engine_file import EngineFacts, EngineFile
+from oneformer_spec.files import encryption
+from oneformer_spec.segmentation.manifest import Manifest
 
 FACTS = EngineFacts("tensorrt_rtx", "1.7.1", "fp16", (1, 2, 4), None)
 ENGINE = bytes(range(256)) * 4

@@ -8,8 +8,8 @@ import pytest
 from tiny_onnx import LABELS, write_model
 
 from oneformer_deploy.__main__ import main
-from oneformer_spec import plugins
-from oneformer_spec.manifest import Manifest
+from oneformer_spec.plugins import registry
+from oneformer_spec.segmentation.manifest import Manifest
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,7 @@ def test_info_loads_no_runtime(model):
 
 
 def test_evaluate_without_its_package_names_the_pip_command(monkeypatch, capsys):
-    monkeypatch.setattr(plugins, "registry", plugins.Registry)
+    monkeypatch.setattr(registry, "registry", registry.Registry)
     assert main(["evaluate"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "python -m pip install 'oneformer-deploy[evaluate]'" in line

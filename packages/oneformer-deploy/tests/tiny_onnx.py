@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from oneformer_spec.decode import Thresholds
-from oneformer_spec.frame import ShortestEdge
 from oneformer_spec.labels import Labels
-from oneformer_spec.manifest import METADATA_KEY, Manifest
+from oneformer_spec.segmentation.decode import Thresholds
+from oneformer_spec.segmentation.frame import ShortestEdge
+from oneformer_spec.segmentation.manifest import METADATA_KEY, Manifest
 from oneformer_spec.tasks import Task, task_row
 
 LABELS = Labels.parse(

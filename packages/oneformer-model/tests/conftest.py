@@ -11,11 +11,11 @@ import torch
 
 from oneformer_model import OneFormer
 from oneformer_model.build import build
-from oneformer_spec.frame import ShortestEdge
 from oneformer_spec.labels import Labels
-from oneformer_spec.manifest import Manifest
 from oneformer_spec.schema import BackboneSection, ModelSection, OneFormerSection, SemSegHead, SwinOptions, TextEncoder
 from oneformer_spec.schema.tree import plain
+from oneformer_spec.segmentation.frame import ShortestEdge
+from oneformer_spec.segmentation.manifest import Manifest
 
 CLASSES = [
     {"id": 1, "name": "nucleus", "isthing": 1, "color": [220, 20, 60]},

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 import oneformer_model
-from oneformer_model import checkpoint, runtime, task_tokens
+from oneformer_model import runtime, task_tokens
+from oneformer_model.weights import checkpoint
 from oneformer_spec.errors import CheckpointError
-from oneformer_spec.plugins import resolve
+from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.tasks import TASKS, Task
 
 

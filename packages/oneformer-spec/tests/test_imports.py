@@ -19,13 +19,13 @@ HEAVY = ("numpy", "torch", "yaml", "ruamel", "PIL", "jsonschema", "array_api_com
     [
         "import oneformer_spec",
         "import oneformer_spec.hooks",
-        "import oneformer_spec.plugins",
-        "import oneformer_spec.builtins",
-        "import oneformer_spec.entry",
+        "import oneformer_spec.plugins.registry",
+        "import oneformer_spec.plugins.builtins",
+        "import oneformer_spec.commands.exit",
         "import oneformer_spec.tasks",
-        "import oneformer_spec.atomic",
+        "import oneformer_spec.files.atomic",
         "from oneformer_spec import Task, SpecError",
-        "from oneformer_spec.plugins import load; import importlib.metadata as m;"
+        "from oneformer_spec.plugins.registry import load; import importlib.metadata as m;"
         "load(m.distribution('oneformer-spec').entry_points)",
     ],
 )
@@ -37,7 +37,7 @@ def test_light_modules_stay_light(statement):
 
 def test_a_spec_is_checked_without_torch():
     code = (
-        "import sys; from oneformer_spec.load import load_spec; load_spec([]);"
+        "import sys; from oneformer_spec.loading.load import load_spec; load_spec([]);"
         "print(*sorted({'torch', 'PIL'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from oneformer_spec.errors import DataError
-from oneformer_spec.labels import Label, Labels
-from oneformer_spec.palette import color
+from oneformer_spec.labels import Label, Labels, color
 
 ROWS = [
     {"id": 7, "name": "road", "isthing": 0, "color": [128, 64, 128]},
@@ -125,3 +124,16 @@ def test_nesting_without_end_is_one_line(file):
 def test_the_file_is_named_with_a_wrong_row(file):
     file.write_text(json.dumps([row(id=0)]))
     assert read_error(file) == f"{file}: category 0: the id must be an integer greater than 0, found 0"
+
+
+def test_a_number_has_one_color_for_ever():
+    assert [color(number) for number in (1, 2, 3)] == [(97, 139, 242), (146, 242, 12), (204, 31, 182)]
+
+
+def test_the_colors_of_a_large_label_map_differ():
+    assert len({color(number) for number in range(1, 201)}) == 200
+
+
+def test_neighbours_differ_clearly():
+    for number in range(1, 200):
+        assert max(abs(a - b) for a, b in zip(color(number), color(number + 1), strict=True)) > 60

@@ -12,17 +12,17 @@ import torch
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
-from oneformer_model import checkpoint
+from oneformer_model.weights import checkpoint
 from oneformer_spec.errors import CheckpointError, SpecError
-from oneformer_spec.load import load_spec
+from oneformer_spec.loading.load import load_spec
 from oneformer_train import trainer as trainer_module
-from oneformer_train.commands import run
-from oneformer_train.finite import NonFiniteError
-from oneformer_train.memory import MemoryExhaustedError
+from oneformer_train.checkpoints.resume import LATEST
+from oneformer_train.command import run
+from oneformer_train.diagnosis.out_of_memory import MemoryExhaustedError
+from oneformer_train.diagnosis.replay import main as replay
+from oneformer_train.loss.nonfinite import NonFiniteError
 from oneformer_train.module import TrainingModule
-from oneformer_train.precision import lightning_precision
-from oneformer_train.replay import main as replay
-from oneformer_train.resume import LATEST
+from oneformer_train.trainer import lightning_precision
 
 ONE = "train.num_epochs=1"
 RARELY = "train.validation_interval=10"
@@ -136,7 +136,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_can_be_seen_again(
     assert error.exit_code == 1
     assert "\n" not in str(error)
     assert str(error).startswith("step 1: the loss is not finite (loss nan, class ")
-    assert str(error).endswith(f".png; python -m oneformer_train.replay {file} shows where it begins")
+    assert str(error).endswith(f".png; python -m oneformer_train.diagnosis.replay {file} shows where it begins")
     assert json.loads((folder / "status.json").read_text().splitlines()[-1])["status"] == "FAILURE"
     held = torch.load(file, weights_only=True)["training"]["reproduction"]
     assert held["batch"]["names"] == error.names
@@ -175,7 +175,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_before_the_step(
 def test_only_a_reproduction_can_be_replayed(spec_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert replay([f"{spec_file}"]) == 1
     assert replay([]) == 2
-    assert "usage: python -m oneformer_train.replay FILE" in capsys.readouterr().err
+    assert "usage: python -m oneformer_train.diagnosis.replay FILE" in capsys.readouterr().err
 
 
 def scale_losses(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:

@@ -15,18 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from oneformer_model import checkpoint
+from oneformer_model.weights import checkpoint
 from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, SpecError
-from oneformer_spec.load import load_spec
-from oneformer_train.commands import run
-from oneformer_train.resume import LATEST
+from oneformer_spec.loading.load import load_spec
+from oneformer_train.checkpoints.resume import LATEST
+from oneformer_train.command import run
 
 FOREVER = 10_000
 SCRIPT = """
 import sys
-from oneformer_spec.entry import run_reporting
-from oneformer_spec.load import load_spec
-from oneformer_train.commands import run
+from oneformer_spec.commands.exit import run_reporting
+from oneformer_spec.loading.load import load_spec
+from oneformer_train.command import run
 sys.exit(run_reporting(lambda: run(load_spec([sys.argv[1]], sys.argv[2:], task="train").spec)))
 """
 

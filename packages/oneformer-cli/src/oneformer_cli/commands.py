@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from oneformer_spec.entry import run_reporting
+from oneformer_spec.commands.exit import run_reporting
+from oneformer_spec.commands.task_command import run_task
 from oneformer_spec.errors import PluginError
 from oneformer_spec.hooks import Command, Flag
-from oneformer_spec.plugins import VERB_PACKAGES, Registry, resolve
-from oneformer_spec.task_command import run_task
+from oneformer_spec.plugins.registry import VERB_PACKAGES, Registry, resolve
 
 HELP_NAMES = ["-h", "--help"]
 

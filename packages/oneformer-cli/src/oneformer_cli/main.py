@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from oneformer_cli.commands import HELP_NAMES, add_app, add_missing, add_task
-from oneformer_spec.entry import run_reporting
-from oneformer_spec.plugins import VERB_PACKAGES, Registry, registry
+from oneformer_spec.commands.exit import run_reporting
+from oneformer_spec.plugins.registry import VERB_PACKAGES, Registry, registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

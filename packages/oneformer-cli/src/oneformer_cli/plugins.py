@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from oneformer_spec.plugins import Registry, registry
+from oneformer_spec.plugins.registry import Registry, registry
 
 app = typer.Typer(add_completion=False)
 

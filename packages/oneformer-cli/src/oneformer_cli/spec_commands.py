@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from oneformer_spec.entry import note, report
+from oneformer_spec.commands.exit import note, report
 from oneformer_spec.errors import DataError
-from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.plugins.registry import registry, resolve
 
 get_spec = typer.Typer(add_completion=False)
 get_schema = typer.Typer(add_completion=False)
@@ -34,7 +34,7 @@ def print_spec(
     everything: Annotated[bool, typer.Option("--all", help="Every field of every task.")] = False,
 ) -> None:
     """Print a spec to edit: the fields of a task with their defaults."""
-    from oneformer_spec.render import render_spec
+    from oneformer_spec.documents.template import render_spec
 
     print(render_spec(task, format=format.value, everything=everything), end="")
 
@@ -44,7 +44,7 @@ def print_schema(
     task: Annotated[str | None, typer.Argument(help="Also require what this task cannot start without.")] = None,
 ) -> None:
     """Print the JSON Schema of specs, for editors."""
-    from oneformer_spec.json_schema import json_schema
+    from oneformer_spec.loading.json_schema import json_schema
 
     print(json.dumps(json_schema(task), indent=2))
 
@@ -70,9 +70,9 @@ def check_spec(
 
     Exit code 0 if it is right, 2 with a line per mistake if not; 1 with a line per problem of the data.
     """
-    from oneformer_spec.load import load_spec
-    from oneformer_spec.pending import check_available
-    from oneformer_spec.reading.files import required_paths
+    from oneformer_spec.commands.unavailable import check_available
+    from oneformer_spec.loading.load import load_spec
+    from oneformer_spec.loading.task_files import required_paths
 
     if task is not None and task not in registry().commands:
         required_paths(task)  # refuses what is no task

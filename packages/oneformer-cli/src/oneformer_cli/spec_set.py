@@ -23,6 +23,6 @@ def set_fields(
     ],
 ) -> None:
     """Write values into a spec file: exit code 2 and no change if one is wrong or makes the spec wrong."""
-    from oneformer_spec.edit import set_values
+    from oneformer_spec.documents.edit import set_values
 
     set_values(file, settings)

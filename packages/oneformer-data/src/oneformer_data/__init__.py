@@ -6,24 +6,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oneformer_data.evaluation import Evaluation, evaluate_parts
-    from oneformer_data.loading import open_split, read_labels
-    from oneformer_data.pipeline import Example, TrainingPipeline
+    from oneformer_data.evaluation.loop import Evaluation, evaluate_parts
+    from oneformer_data.opening.loading import open_split, read_labels
     from oneformer_data.sample import Sample, SegmentInfo
-    from oneformer_data.targets import Targets
-    from oneformer_data.tokenizer import tokenize
+    from oneformer_data.training.pipeline import Example, TrainingPipeline
+    from oneformer_data.training.targets import Targets
+    from oneformer_data.training.tokenizer import tokenize
 
 _HOMES = {
-    "Evaluation": "evaluation",
-    "Example": "pipeline",
+    "Evaluation": "evaluation.loop",
+    "Example": "training.pipeline",
     "Sample": "sample",
     "SegmentInfo": "sample",
-    "Targets": "targets",
-    "TrainingPipeline": "pipeline",
-    "evaluate_parts": "evaluation",
-    "open_split": "loading",
-    "read_labels": "loading",
-    "tokenize": "tokenizer",
+    "Targets": "training.targets",
+    "TrainingPipeline": "training.pipeline",
+    "evaluate_parts": "evaluation.loop",
+    "open_split": "opening.loading",
+    "read_labels": "opening.loading",
+    "tokenize": "training.tokenizer",
 }
 
 __all__ = [

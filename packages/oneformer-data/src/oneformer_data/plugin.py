@@ -9,10 +9,16 @@ from oneformer_spec.hooks import Check, Command, Dataset, Evaluator, hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verbs."""
     return [
-        Command("evaluate", "oneformer_data.evaluate:run", "Score a model on labelled images: PQ, mask AP and mIoU."),
-        Command("score", "oneformer_data.score_app:app", "Score saved predictions against ground truth.", kind="app"),
         Command(
-            "dataset", "oneformer_data.dataset_app:app", "Check, count, show, convert and pack images.", kind="app"
+            "evaluate",
+            "oneformer_data.evaluation.evaluate:run",
+            "Score a model on labelled images: PQ, mask AP and mIoU.",
+        ),
+        Command(
+            "score", "oneformer_data.commands.score:app", "Score saved predictions against ground truth.", kind="app"
+        ),
+        Command(
+            "dataset", "oneformer_data.commands.dataset:app", "Check, count, show, convert and pack images.", kind="app"
         ),
     ]
 
@@ -23,23 +29,23 @@ def oneformer_datasets() -> list[Dataset]:
     return [
         Dataset(
             "coco_panoptic",
-            "oneformer_data.coco_panoptic:open_panoptic",
-            check="oneformer_data.panoptic_files:problems",
+            "oneformer_data.formats.coco_panoptic:open_panoptic",
+            check="oneformer_data.formats.panoptic_files:problems",
         ),
         Dataset(
             "coco_instance",
-            "oneformer_data.coco_instance:open_instance",
-            check="oneformer_data.instance_files:problems",
+            "oneformer_data.formats.coco_instance:open_instance",
+            check="oneformer_data.formats.instance_files:problems",
         ),
         Dataset(
             "semantic_jsonl",
-            "oneformer_data.semantic_jsonl:open_semantic",
-            check="oneformer_data.semantic_jsonl:problems",
+            "oneformer_data.formats.semantic_jsonl:open_semantic",
+            check="oneformer_data.formats.semantic_jsonl:problems",
         ),
         Dataset(
             "webdataset",
             "oneformer_data.shards.reader:open_shards",
-            check="oneformer_data.shards.check:problems",
+            check="oneformer_data.shards.verification:problems",
         ),
     ]
 
@@ -47,7 +53,7 @@ def oneformer_datasets() -> list[Dataset]:
 @hookimpl
 def oneformer_checks() -> list[Check]:
     """Declare what `oneformer validate --data` looks at."""
-    return [Check("data", "oneformer_data.check:problems")]
+    return [Check("data", "oneformer_data.tools.check:problems")]
 
 
 @hookimpl

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from oneformer_spec.entry import run_reporting
+from oneformer_spec.commands.exit import run_reporting
 from oneformer_spec.errors import UsageError
 
 TASKS = {
@@ -35,8 +35,8 @@ def _run(options: argparse.Namespace) -> None:
 
         print_info(options.file, as_json=options.json)
         return
-    from oneformer_spec.plugins import registry
-    from oneformer_spec.task_command import run_task
+    from oneformer_spec.commands.task_command import run_task
+    from oneformer_spec.plugins.registry import registry
 
     found = registry()
     for warning in found.warnings:

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from oneformer_deploy.engine_file import read_engine_header
-from oneformer_deploy.onnx_file import read_onnx_file
+from oneformer_deploy.engines.engine_file import read_engine_header
+from oneformer_deploy.runtimes.onnx_metadata import read_onnx_file
 from oneformer_spec.errors import UsageError
-from oneformer_spec.manifest import Manifest
+from oneformer_spec.segmentation.manifest import Manifest
 
 
 @dataclass(frozen=True)

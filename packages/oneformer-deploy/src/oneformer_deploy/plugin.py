@@ -9,9 +9,11 @@ from oneformer_spec.hooks import Command, Quantizer, Runtime, hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verbs."""
     return [
-        Command("inference", "oneformer_deploy.commands:run", "Segment a folder of images."),
-        Command("gen_trt_engine", "oneformer_deploy.engine_build:run", "Build a TensorRT engine of an ONNX file."),
-        Command("quantize", "oneformer_deploy.quantize:run", "Make a model smaller: 8-bit weights, INT8 layers."),
+        Command("inference", "oneformer_deploy.inference:run", "Segment a folder of images."),
+        Command("gen_trt_engine", "oneformer_deploy.gen_trt_engine:run", "Build a TensorRT engine of an ONNX file."),
+        Command(
+            "quantize", "oneformer_deploy.quantization.command:run", "Make a model smaller: 8-bit weights, INT8 layers."
+        ),
         Command("info", "oneformer_deploy.info_app:app", "Print what an exported model says about itself.", "app"),
     ]
 
@@ -19,7 +21,7 @@ def oneformer_commands() -> list[Command]:
 @hookimpl
 def oneformer_quantizers() -> list[Quantizer]:
     """Declare the library that quantizes ONNX files."""
-    return [Quantizer("onnxruntime", "oneformer_deploy.onnx_quantize:run")]
+    return [Quantizer("onnxruntime", "oneformer_deploy.quantization.static:run")]
 
 
 @hookimpl
@@ -27,8 +29,8 @@ def oneformer_runtimes() -> list[Runtime]:
     """Declare the runtimes of exported models."""
     suffixes = (".onnx", ".etlt")
     return [
-        Runtime("onnxruntime", "oneformer_deploy.onnx:open", suffixes),
-        Runtime("onnxruntime-tensorrt", "oneformer_deploy.onnx:open_tensorrt", (), suffixes),
-        Runtime("openvino", "oneformer_deploy.openvino:open", (), suffixes, ("fp32", "bf16")),
-        Runtime("tensorrt", "oneformer_deploy.tensorrt:open", (".engine",)),
+        Runtime("onnxruntime", "oneformer_deploy.runtimes.onnxruntime_runtime:open", suffixes),
+        Runtime("onnxruntime-tensorrt", "oneformer_deploy.runtimes.onnxruntime_runtime:open_tensorrt", (), suffixes),
+        Runtime("openvino", "oneformer_deploy.runtimes.openvino_runtime:open", (), suffixes, ("fp32", "bf16")),
+        Runtime("tensorrt", "oneformer_deploy.runtimes.tensorrt_runtime:open", (".engine",)),
     ]

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oneformer_model.oneformer import OneFormer as OneFormer
-    from oneformer_model.oneformer import Prediction as Prediction
-    from oneformer_model.oneformer import TrainingPrediction as TrainingPrediction
-    from oneformer_model.text_encoder import Texts as Texts
-    from oneformer_model.tokens import task_tokens as task_tokens
-    from oneformer_model.weights import load as load
+    from oneformer_model.network.oneformer import OneFormer as OneFormer
+    from oneformer_model.network.oneformer import Prediction as Prediction
+    from oneformer_model.network.oneformer import TrainingPrediction as TrainingPrediction
+    from oneformer_model.network.oneformer import task_tokens as task_tokens
+    from oneformer_model.network.text_branch import Texts as Texts
+    from oneformer_model.weights.sources import load as load
 
 _HOMES = {
-    "OneFormer": "oneformer",
-    "Prediction": "oneformer",
-    "Texts": "text_encoder",
-    "TrainingPrediction": "oneformer",
-    "load": "weights",
-    "task_tokens": "tokens",
+    "OneFormer": "network.oneformer",
+    "Prediction": "network.oneformer",
+    "Texts": "network.text_branch",
+    "TrainingPrediction": "network.oneformer",
+    "load": "weights.sources",
+    "task_tokens": "network.oneformer",
 }
 __all__ = ["OneFormer", "Prediction", "Texts", "TrainingPrediction", "load", "task_tokens"]
 

@@ -9,17 +9,17 @@ from typing import cast
 from torch import nn
 
 from oneformer_model.backbones import Backbone, Recomputing, Staged
-from oneformer_model.fpn import MapEncoder, PyramidPixelDecoder
-from oneformer_model.oneformer import OneFormer, TaskEncoder
-from oneformer_model.pixel_decoder import DeformablePixelDecoder
-from oneformer_model.pixel_features import PixelDecoder
-from oneformer_model.query_decoder import QueryDecoder
-from oneformer_model.text_encoder import TextBranch, TextEncoder
-from oneformer_model.transformer import ClassTransformer
+from oneformer_model.network.layers import ClassTransformer
+from oneformer_model.network.oneformer import OneFormer, TaskEncoder
+from oneformer_model.network.pixel_decoder import DeformablePixelDecoder
+from oneformer_model.network.pixel_features import PixelDecoder
+from oneformer_model.network.pyramid_decoders import MapEncoder, PyramidPixelDecoder
+from oneformer_model.network.query_decoder import QueryDecoder
+from oneformer_model.network.text_branch import TextBranch, TextEncoder
 from oneformer_spec import hooks
-from oneformer_spec.builtins import oneformer_backbones
 from oneformer_spec.errors import PluginError, SpecError
-from oneformer_spec.plugins import registry, resolve
+from oneformer_spec.plugins.builtins import oneformer_backbones
+from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.schema import ModelSection
 from oneformer_spec.tasks import CONTEXT_LENGTH
 

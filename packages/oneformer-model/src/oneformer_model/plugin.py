@@ -11,16 +11,20 @@ def oneformer_commands() -> list[Command]:
     force = Flag("force", "Replace a file that is there already.")
     json = Flag("json", "Print JSON instead of a table.")
     return [
-        Command("export", "oneformer_model.export:run", "Write a checkpoint as an ONNX file.", flags=(force,)),
-        Command("convert", "oneformer_model.convert_app:app", "Write weights in another form.", kind="app"),
-        Command("model-info", "oneformer_model.model_info:run", "Tell what a spec's network costs.", flags=(json,)),
+        Command(
+            "export", "oneformer_model.onnx_export.export:run", "Write a checkpoint as an ONNX file.", flags=(force,)
+        ),
+        Command("convert", "oneformer_model.commands.convert:app", "Write weights in another form.", kind="app"),
+        Command(
+            "model-info", "oneformer_model.commands.model_info:run", "Tell what a spec's network costs.", flags=(json,)
+        ),
     ]
 
 
 @hookimpl
 def oneformer_quantizers() -> list[Quantizer]:
     """Declare the library that quantizes checkpoints."""
-    return [Quantizer("torchao", "oneformer_model.quantize:run")]
+    return [Quantizer("torchao", "oneformer_model.commands.quantize:run")]
 
 
 @hookimpl

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from oneformer_model import weights
-from oneformer_model.oneformer import OneFormer
+from oneformer_model.network.oneformer import OneFormer
+from oneformer_model.weights import sources
 from oneformer_spec.errors import CheckpointError
-from oneformer_spec.segmenter import Run, Segmenter
+from oneformer_spec.segmentation.segmenter import Run, Segmenter
 
 
 def open(
@@ -37,7 +37,7 @@ def open(
     target = _device(path, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    found = weights.read(path, key=key)
+    found = sources.read(path, key=key)
     return Segmenter(_runner(found.model().to(target), target, precision), found.manifest)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from oneformer_model.backbones import Backbone, Recomputing, Resampling, Staged
 from oneformer_spec import hooks
-from oneformer_spec.plugins import resolve
+from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.schema.option import stated
 
 SIZES = ((64, 64), (61, 83))

@@ -9,15 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from oneformer_spec.decode import Thresholds
     from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, PluginError, SpecError, UsageError
-    from oneformer_spec.frame import FitInto, Frame, ShortestEdge
     from oneformer_spec.labels import Label, Labels
-    from oneformer_spec.load import load_spec
-    from oneformer_spec.manifest import Manifest
+    from oneformer_spec.loading.load import load_spec
     from oneformer_spec.results import Segment, Segmentation
     from oneformer_spec.schema import Spec
-    from oneformer_spec.segmenter import Segmenter
+    from oneformer_spec.segmentation.decode import Thresholds
+    from oneformer_spec.segmentation.frame import FitInto, Frame, ShortestEdge
+    from oneformer_spec.segmentation.manifest import Manifest
+    from oneformer_spec.segmentation.segmenter import Segmenter
     from oneformer_spec.tasks import TASKS, Task, task_prompt, task_tokens
 
 __all__ = [
@@ -46,15 +46,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "decode": ("Thresholds",),
+    "segmentation.decode": ("Thresholds",),
     "errors": ("CheckpointError", "DataError", "OneFormerError", "PluginError", "SpecError", "UsageError"),
-    "frame": ("FitInto", "Frame", "ShortestEdge"),
+    "segmentation.frame": ("FitInto", "Frame", "ShortestEdge"),
     "labels": ("Label", "Labels"),
-    "load": ("load_spec",),
-    "manifest": ("Manifest",),
+    "loading.load": ("load_spec",),
+    "segmentation.manifest": ("Manifest",),
     "results": ("Segment", "Segmentation"),
     "schema": ("Spec",),
-    "segmenter": ("Segmenter",),
+    "segmentation.segmenter": ("Segmenter",),
     "tasks": ("TASKS", "Task", "task_prompt", "task_tokens"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -6,13 +6,16 @@ Register one under the entry-point group "oneformer".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pluggy
 
 GROUP = "oneformer"
+
+ChooseLayers = Callable[[Mapping[str, str]], list[str]]
+"""The kinds of all layers by name -> the names of those that `quantize.layers` and `quantize.skip_names` choose."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -79,8 +82,8 @@ class Runtime:
     """A way to run model files.
 
     `open(path, device="auto", num_threads=None, key=None)` returns a Segmenter; `key` opens an encrypted file, see
-    `oneformer_spec.encryption`. It runs files with one of `suffixes` unless the spec names another runtime, and files
-    with one of `also` when the spec names it. A runtime of several `precisions` is given the keyword `precision`.
+    `oneformer_spec.files.encryption`. It runs files with one of `suffixes` unless the spec names another runtime, and
+    files with one of `also` when the spec names it. A runtime of several `precisions` is given the keyword `precision`.
     """
 
     name: str
@@ -92,7 +95,11 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Quantizer:
-    """A library that makes models smaller, chosen by `quantize.backend`: `quantize(spec)` runs the whole command."""
+    """A library that makes models smaller, chosen by `quantize.backend`: `quantize(spec, choose)` runs the command.
+
+    `choose(kinds)` takes every layer that the library can quantize, by name, with its kind, and returns the names that
+    the spec asks for.
+    """
 
     name: str
     target: str

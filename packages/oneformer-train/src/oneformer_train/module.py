@@ -14,17 +14,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from oneformer_data.sample import Sample
 from oneformer_model import OneFormer
 from oneformer_spec.schema import TrainSection
-from oneformer_train import ranks
-from oneformer_train.batch import Batch
-from oneformer_train.course import Course, recount
-from oneformer_train.finite import check_finite
-from oneformer_train.losses import Criterion, Target
-from oneformer_train.optim import Trained, optimizer, take_up
-from oneformer_train.plateau import Plateau
-from oneformer_train.schedule import Factor, apply_rates, lr_factor, move_to
-from oneformer_train.seeds import prepare_step
-from oneformer_train.validation import Validation
-from oneformer_train.validation_loss import ValidationLoss
+from oneformer_train.batches.batch import Batch
+from oneformer_train.batches.randomness import prepare_step
+from oneformer_train.checkpoints.position import Course, recount
+from oneformer_train.loss.criterion import Criterion, Target
+from oneformer_train.loss.nonfinite import check_finite
+from oneformer_train.optimisation.optimizer import Trained, optimizer, take_up
+from oneformer_train.optimisation.plateau import Plateau
+from oneformer_train.optimisation.schedule import Factor, apply_rates, lr_factor, move_to
+from oneformer_train.processes import group
+from oneformer_train.validation.scores import Validation
+from oneformer_train.validation.validation_loss import ValidationLoss
 
 
 class TrainingModule(pl.LightningModule):
@@ -61,12 +61,12 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
         """Return the losses of a batch of all processes by name; "loss" is what is minimised."""
-        draw = prepare_step(self.options.seed, self.course.samples_done, ranks.rank(), len(batch.names), self.device)
+        draw = prepare_step(self.options.seed, self.course.samples_done, group.rank(), len(batch.names), self.device)
         prediction = self.model(batch.image, batch.task_tokens, batch.texts)
         targets = [Target(labels, masks) for labels, masks in zip(batch.labels, batch.masks, strict=True)]
         terms: dict[str, Tensor] = self.criterion(prediction, targets, self.logit_scale, draw)
         own = {name: self.loss_factor * value for name, value in terms.items()}
-        losses = ranks.mean_terms(own)
+        losses = group.mean_terms(own)
         self.losses = {name: value.detach() for name, value in losses.items()}
         check_finite("the loss", self.losses["loss"], own)
         self.course.count()  # a checkpoint after this step goes on with the next batch of the stream

@@ -8,4 +8,4 @@ from oneformer_spec.hooks import Command, hookimpl
 @hookimpl
 def oneformer_commands() -> list[Command]:
     """Declare the verb."""
-    return [Command("train", "oneformer_train.commands:run", "Train a model, or continue where a run stopped.")]
+    return [Command("train", "oneformer_train.command:run", "Train a model, or continue where a run stopped.")]

@@ -6,24 +6,24 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import pytorch_lightning as pl
 import torch
 
-from oneformer_spec.dump import dump
-from oneformer_spec.manifest import Manifest
-from oneformer_spec.schema import Spec
-from oneformer_spec.world import World
-from oneformer_train.auto_reduce import AutoReduce
-from oneformer_train.checkpoint_io import CheckpointFiles
-from oneformer_train.checkpoints import Checkpoints
-from oneformer_train.course import Course
-from oneformer_train.distributed import cluster, trainer_settings
-from oneformer_train.dry_run import VALIDATION_BATCHES
-from oneformer_train.intervals import validation_times
-from oneformer_train.long_log import LongLog
-from oneformer_train.precision import lightning_precision
-from oneformer_train.reproduction import Reproduction
+from oneformer_spec.commands.exit import note
+from oneformer_spec.documents.resolved import dump
+from oneformer_spec.processes.world import World
+from oneformer_spec.schema import Spec, TrainSection
+from oneformer_spec.segmentation.manifest import Manifest
+from oneformer_train.checkpoints.files import CheckpointFiles
+from oneformer_train.checkpoints.position import Course
+from oneformer_train.checkpoints.saving import Checkpoints
+from oneformer_train.diagnosis.dry_run import VALIDATION_BATCHES
+from oneformer_train.diagnosis.reproduction import Reproduction
+from oneformer_train.monitoring.step_log import LongLog
+from oneformer_train.optimisation.reduce_on_plateau import AutoReduce
+from oneformer_train.processes.joining import cluster, trainer_settings
 
 
 def make_trainer(
@@ -81,3 +81,38 @@ def quieten_lightning() -> None:
         ".*sync_dist=True.*",  # scores are those of all processes already
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+class ValidationTimes(TypedDict):
+    """Two of Lightning's settings: a number of batches, and of epochs; without epochs, batches count over the run."""
+
+    val_check_interval: int
+    check_val_every_n_epoch: int | None
+
+
+def validation_times(train: TrainSection, batches_per_epoch: int) -> ValidationTimes:
+    """Return after which batches validation comes; it always follows an optimiser step.
+
+    Up to 1 the interval is the part of an epoch, rounded to optimiser steps, in those epochs that `validation_interval`
+    names. Above 1 it is a number of optimiser steps, counted over the whole run.
+    """
+    interval, accumulated = train.val_check_interval, train.accumulate_grad_batches
+    if interval > 1:
+        return {"val_check_interval": int(interval) * accumulated, "check_val_every_n_epoch": None}
+    steps = max(1, round(interval * (batches_per_epoch // accumulated)))
+    return {"val_check_interval": steps * accumulated, "check_val_every_n_epoch": train.validation_interval}
+
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+_PRECISION: dict[str, Precision] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+def lightning_precision(precision: str, *, on_gpu: bool) -> Precision:
+    """Return what a run computes in; weights, losses and matching stay in 32 bit in any case.
+
+    fp16 scales the loss so that small gradients survive. CPUs compute in bf16 instead, which has the range of fp32.
+    """
+    if precision == "fp16" and not on_gpu:
+        note("train.precision: fp16 needs a GPU; on this CPU the forward pass is computed in bf16")
+        return _PRECISION["bf16"]
+    return _PRECISION[precision]

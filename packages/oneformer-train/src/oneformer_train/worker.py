@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.schema import Spec
-from oneformer_train.commands import run
+from oneformer_train.command import run
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.outputs import Format
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.labels import Labels

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.masks import Pair, check_values, known_labels, pairs
 from oneformer_data.convert.outputs import Format
 from oneformer_data.sample import Sample, SegmentInfo
-from oneformer_spec.images import find_images
+from oneformer_spec.files.images import find_images
 from oneformer_spec.labels import Labels
 
 NUM_LABELS = 34  # label ids 0..33, those that the benchmark ignores included

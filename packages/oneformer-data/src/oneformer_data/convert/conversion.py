@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from oneformer_data.convert.outputs import FILES, OUTPUTS, Format, Output, Place, png_name
-from oneformer_data.convert.staging import staged
 from oneformer_data.sample import Sample
-from oneformer_spec.atomic import write_atomically
+from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError, UsageError
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.staging import staged
 from oneformer_spec.labels import Labels
-from oneformer_spec.progress import Progress
 
 LABEL_MAP = "label_map.json"
 

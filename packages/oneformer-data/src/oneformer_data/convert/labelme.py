@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from oneformer_data.convert.conversion import Annotated
 from oneformer_data.convert.outputs import Format
 from oneformer_data.convert.shapes import draw
-from oneformer_data.documents import is_integer, listed, read_json
-from oneformer_data.layers import stacked
+from oneformer_data.formats.layers import stacked
+from oneformer_data.opening.documents import is_integer, listed, read_json
 from oneformer_data.sample import Sample, SegmentInfo
-from oneformer_spec.entry import note
+from oneformer_spec.commands.exit import note
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import read_image
+from oneformer_spec.files.images import read_image
 from oneformer_spec.labels import Labels
 
 

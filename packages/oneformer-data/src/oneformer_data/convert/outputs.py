@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.id_png import classes_png, ids_png
-from oneformer_data.layers import flat_ids, masks
+from oneformer_data.formats.id_png import classes_png, ids_png
+from oneformer_data.formats.layers import flat_ids, masks
 from oneformer_data.sample import Sample
-from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import DataError
+from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Labels
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.outputs import Format
-from oneformer_data.counts import pair_counts
+from oneformer_data.metrics.run_counts import pair_counts
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels

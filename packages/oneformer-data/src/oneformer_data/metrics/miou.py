@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.counts import IdMap, pair_counts
+from oneformer_data.metrics.run_counts import IdMap, pair_counts
 from oneformer_data.sample import Sample
 from oneformer_spec.labels import Labels
 from oneformer_spec.results import Segmentation

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import fsum
 from typing import Any, NamedTuple, Self
 
-from oneformer_data.counts import IdMap, pair_counts
+from oneformer_data.metrics.run_counts import IdMap, pair_counts
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.labels import Labels
 from oneformer_spec.results import Segmentation

@@ -1,1 +1,1 @@
-"""Samples in tar files after the WebDataset convention: written, indexed, read in any order, fetched from a server."""
+"""Images and annotations packed into tar files (WebDataset)."""

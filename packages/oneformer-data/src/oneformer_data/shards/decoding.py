@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from oneformer_data import coco_instance, coco_panoptic, semantic_jsonl
-from oneformer_data.documents import parse_json
+from oneformer_data.formats import coco_instance, coco_panoptic, semantic_jsonl
+from oneformer_data.opening.documents import parse_json
 from oneformer_data.sample import Sample
 from oneformer_data.shards.members import Stored
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import Content
+from oneformer_spec.files.images import Content
 from oneformer_spec.labels import Labels
 from oneformer_spec.tasks import TASKS, Task
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.documents import is_integer, listed
+from oneformer_data.opening.documents import is_integer, listed
 from oneformer_spec.errors import DataError
 
 FORMAT = 1

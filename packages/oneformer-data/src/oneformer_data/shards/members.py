@@ -19,7 +19,7 @@ import numpy as np
 
 from oneformer_data.shards.index import LARGEST_SAMPLE, Shard
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import SUFFIXES, Content
+from oneformer_spec.files.images import SUFFIXES, Content
 
 ANNOTATION = "json"
 MASKS = {"coco_panoptic": "panoptic.png", "semantic_jsonl": "semantic.png"}

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oneformer_data import semantic_jsonl
-from oneformer_data.documents import listed, read_json
-from oneformer_data.folders import Folder
-from oneformer_data.loading import open_source
+from oneformer_data.formats import semantic_jsonl
+from oneformer_data.opening.documents import listed, read_json
+from oneformer_data.opening.folders import Folder
+from oneformer_data.opening.loading import open_source
+from oneformer_data.opening.sources import Source, source_type
 from oneformer_data.shards.members import Stored
 from oneformer_data.shards.reader import Shards
-from oneformer_data.sources import Source, source_type
 from oneformer_spec.errors import DataError, SpecError
-from oneformer_spec.images import Content
+from oneformer_spec.files.images import Content
 from oneformer_spec.labels import Labels
 
 

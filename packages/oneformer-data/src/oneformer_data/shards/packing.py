@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oneformer_data.convert.staging import staged
-from oneformer_data.loading import read_label_map
-from oneformer_data.selection import split_sources
+from oneformer_data.opening.loading import read_label_map
+from oneformer_data.opening.selection import split_sources
+from oneformer_data.opening.sources import INDEX_NAME, Source
 from oneformer_data.shards.writing import write_shards
-from oneformer_data.sources import INDEX_NAME, Source
 from oneformer_spec.errors import UsageError
+from oneformer_spec.files.staging import staged
 from oneformer_spec.schema import DatasetSection
 
 

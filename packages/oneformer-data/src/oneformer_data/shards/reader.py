@@ -9,14 +9,14 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.categories import category_problems
+from oneformer_data.opening.categories import category_problems
+from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample
 from oneformer_data.shards.decoding import decode, tasks
 from oneformer_data.shards.index import WINDOW, Index
+from oneformer_data.shards.locating import open_index
 from oneformer_data.shards.members import Stored, sample_in
-from oneformer_data.shards.opening import open_index
 from oneformer_data.shards.store import Store
-from oneformer_data.sources import Source
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.labels import Labels
 

@@ -16,11 +16,11 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from oneformer_data.packed import cache_folder
+from oneformer_data.opening.record_cache import cache_folder
 from oneformer_data.shards.index import Shard
-from oneformer_spec.atomic import write_atomically
-from oneformer_spec.entry import note
+from oneformer_spec.commands.exit import note
 from oneformer_spec.errors import DataError, UsageError
+from oneformer_spec.files.atomic import write_atomically
 
 LIMIT_VARIABLE = "ONEFORMER_CACHE_GB"
 _DEFAULT_LIMIT = 100  # GB

@@ -6,7 +6,7 @@ from io import BufferedReader
 from typing import Protocol
 from urllib.parse import quote, urljoin
 
-from oneformer_data.folders import Folder
+from oneformer_data.opening.folders import Folder
 from oneformer_data.shards import remote
 from oneformer_data.shards.index import Shard
 from oneformer_spec.errors import DataError

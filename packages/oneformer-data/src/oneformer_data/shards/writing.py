@@ -13,16 +13,16 @@ from typing import BinaryIO
 
 import numpy as np
 
+from oneformer_data.opening.sources import INDEX_NAME, Source
 from oneformer_data.shards.decoding import decode
 from oneformer_data.shards.index import LARGEST_SAMPLE, Index, Shard
 from oneformer_data.shards.members import ANNOTATION, MASKS, PICTURES, Stored
 from oneformer_data.shards.originals import originals
-from oneformer_data.sources import INDEX_NAME, Source
-from oneformer_spec.atomic import write_atomically
+from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError
-from oneformer_spec.images import Content
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.images import Content
 from oneformer_spec.labels import Labels
-from oneformer_spec.progress import Progress
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
 

@@ -14,8 +14,8 @@ from safetensors.torch import load, load_file
 from torch import Tensor
 
 from oneformer_model.adapters.unpickle import FindStorage, RefusedError, Storage, Unpickler, unwrap
-from oneformer_spec.encryption import is_encrypted, opened
 from oneformer_spec.errors import CheckpointError, OneFormerError
+from oneformer_spec.files.encryption import is_encrypted, opened
 
 _CONTAINERS = ("state_dict", "model")  # where Lightning and detectron2 put the tensors
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first of the pickles of a torch file older than torch 1.6

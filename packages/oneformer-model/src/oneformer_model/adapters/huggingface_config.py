@@ -7,7 +7,7 @@ from typing import Any
 
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.labels import Labels
-from oneformer_spec.reading.nested import get, has, put
+from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.schema import ModelSection, SwinOptions
 from oneformer_spec.schema.tree import plain
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from oneformer_model.adapters import files
 from oneformer_model.adapters.huggingface import ON_DISK
 from oneformer_model.adapters.huggingface_config import class_names, config_of, model_data
-from oneformer_spec.atomic import write_atomically
 from oneformer_spec.errors import CheckpointError, OneFormerError
-from oneformer_spec.frame import ShortestEdge
-from oneformer_spec.manifest import Manifest
+from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.schema import ModelSection
+from oneformer_spec.segmentation.frame import ShortestEdge
+from oneformer_spec.segmentation.manifest import Manifest
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _WEIGHTS = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from oneformer_model.backbones.neighborhood import NeighborhoodAttention
+from oneformer_model.backbones.neighborhood_attention import NeighborhoodAttention
 from oneformer_model.backbones.swin import DropPath, Mlp
 
 

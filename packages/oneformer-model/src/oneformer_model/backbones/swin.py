@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from oneformer_model.backbones.windows import join_windows, relative_index, shift_mask, split_windows
-from oneformer_model.constants import is_zero, plain_sizes
-from oneformer_model.dropout import Dropout
-from oneformer_model.position import fourier_code
+from oneformer_model.network.layers import Dropout
+from oneformer_model.network.positions import fourier_code
+from oneformer_model.network.size_cache import is_zero, plain_sizes
 
 
 class DropPath(nn.Module):

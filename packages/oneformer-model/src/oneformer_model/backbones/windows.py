@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneformer_model.constants import constant, plain_sizes
+from oneformer_model.network.size_cache import constant, plain_sizes
 
 
 @constant

@@ -18,7 +18,7 @@ from oneformer_spec.schema.model import (
 )
 from oneformer_spec.schema.option import Option, option
 from oneformer_spec.schema.spec import Spec
-from oneformer_spec.schema.tasks import EvaluateSection, ExportSection, InferenceSection
+from oneformer_spec.schema.task_sections import EvaluateSection, ExportSection, InferenceSection
 from oneformer_spec.schema.train import Checkpointer, Optim, TrainSection
 
 __all__ = [

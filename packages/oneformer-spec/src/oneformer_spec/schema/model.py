@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from oneformer_spec.plugins.backbone_sections import default_sections
 from oneformer_spec.schema.option import NOT_AN_OPTION, option, section, stated
-from oneformer_spec.schema.sections import default_sections
 
 DETECTRON2_BACKBONES = {"D2SwinTransformer": "swin", "D2DiNAT": "dinat", "D2RADIO": "radio"}
 

@@ -8,9 +8,8 @@ from oneformer_spec.schema.dataset import DatasetSection
 from oneformer_spec.schema.deploy import GenTrtEngineSection, QuantizeSection
 from oneformer_spec.schema.model import ModelSection
 from oneformer_spec.schema.option import NOT_AN_OPTION, option, section
-from oneformer_spec.schema.tasks import EvaluateSection, ExportSection, InferenceSection
-from oneformer_spec.schema.train import TrainSection
-from oneformer_spec.schema.wandb import Wandb
+from oneformer_spec.schema.task_sections import EvaluateSection, ExportSection, InferenceSection
+from oneformer_spec.schema.train import TrainSection, Wandb
 
 
 @dataclass(frozen=True)

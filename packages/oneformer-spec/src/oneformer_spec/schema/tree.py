@@ -8,11 +8,11 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
+from oneformer_spec.plugins.backbone_sections import section_types
+from oneformer_spec.plugins.option_shape import Shape, shape_of
 from oneformer_spec.schema.dataset import SPLIT_TYPES
 from oneformer_spec.schema.model import BackboneSection
 from oneformer_spec.schema.option import Option, is_option, stated
-from oneformer_spec.schema.sections import section_types
-from oneformer_spec.schema.shape import Shape, shape_of
 from oneformer_spec.schema.spec import Spec
 
 
@@ -122,7 +122,7 @@ def _child(hint: Any, path: str, item: Any) -> Leaf | Section:
 
 def _choices(path: str, declared: Option) -> tuple[str, ...]:
     """Return the allowed words; those of some fields grow with the installed plugins."""
-    from oneformer_spec.plugins import registry
+    from oneformer_spec.plugins.registry import registry
 
     if path == "model.backbone.type":
         return tuple(section_types())

@@ -1,0 +1,1 @@
+"""The Typer apps of `oneformer score` and `oneformer dataset`."""

@@ -1,0 +1,148 @@
+"""The commands `dataset convert …`, one per kind of source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from oneformer_data.convert.conversion import Annotated as Pictures
+
+app = typer.Typer(
+    help="Write annotations in the formats that training reads.", no_args_is_help=True, add_completion=False
+)
+
+Output = Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write; made where it is missing.")]
+Images = Annotated[Path, typer.Option(metavar="FOLDER", help="The images; they stay where they are.")]
+Masks = Annotated[Path, typer.Option(metavar="FOLDER", help="The masks.")]
+To = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORMAT", help="panoptic, instance or semantic; may be repeated. Without it: all there can be."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave images out that cannot be converted, instead of writing nothing.")
+]
+
+
+@app.command()
+def panoptic(
+    annotations: Annotated[str, typer.Option(metavar="FILE", help="COCO panoptic JSON.")],
+    images: Annotated[str, typer.Option(metavar="FOLDER", help="The images; they stay where they are.")],
+    panoptic: Annotated[str, typer.Option(metavar="FOLDER", help="Its PNG maps.")],
+    output: Output,
+    label_map: Annotated[str | None, typer.Option(metavar="FILE", help="The classes.")] = None,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """COCO panoptic to COCO instance and to semantic masks."""
+    from oneformer_data.convert import from_panoptic as source
+
+    _convert(source.read(annotations, images, panoptic=panoptic, label_map=label_map), output, to, force, skip_bad)
+
+
+@app.command()
+def cityscapes(
+    images: Images,
+    masks: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder below gtFine or gtCoarse, such as train.")],
+    output: Output,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Cityscapes: …_gtFine_instanceIds.png (or …_labelIds.png for classes alone) beside …_leftImg8bit.png."""
+    from oneformer_data.convert import cityscapes as source
+
+    _convert(source.read(images, masks), output, to, force, skip_bad)
+
+
+@app.command()
+def ade20k(
+    images: Images,
+    masks: Masks,
+    output: Output,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """ADE20K scene parsing: gray PNGs, classes 1 to 150, 0 is none."""
+    from oneformer_data.convert import ade20k as source
+
+    _convert(source.read(images, masks), output, to, force, skip_bad)
+
+
+@app.command()
+def voc(
+    images: Images,
+    classes: Annotated[Path, typer.Option(metavar="FOLDER", help="SegmentationClass.")],
+    output: Output,
+    objects: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="SegmentationObject; without it there are classes alone.")
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A list of ImageSets/Segmentation, such as train.txt.")
+    ] = None,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Pascal VOC: palette PNGs of classes and objects, 255 is void."""
+    from oneformer_data.convert import voc as source
+
+    _convert(source.read(images, classes, objects=objects, names=names), output, to, force, skip_bad)
+
+
+@app.command()
+def labelme(
+    annotations: Annotated[Path, typer.Option(metavar="FOLDER", help="The JSON files.")],
+    output: Output,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The images; without it they lie beside the JSON files.")
+    ] = None,
+    label_map: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The classes; without it every name is a thing.")
+    ] = None,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """LabelMe JSON: polygons, rectangles and circles; a group_id joins the parts of an object."""
+    from oneformer_data.convert import labelme as source
+
+    _convert(source.read(annotations, images or annotations, label_map), output, to, force, skip_bad)
+
+
+def _convert(pictures: Pictures, output: Path, to: list[str] | None, force: bool, skip_bad: bool) -> None:
+    """Convert, and print what was written as the lines of a spec that read it."""
+    import sys
+
+    from oneformer_data.convert.conversion import convert
+    from oneformer_data.convert.outputs import Format
+    from oneformer_spec.commands.exit import report
+    from oneformer_spec.documents.yaml_lines import text
+    from oneformer_spec.errors import UsageError
+
+    for word in to or ():
+        if word not in list(Format):
+            raise UsageError(f"--to {word}: is not one of {', '.join(Format)}")
+    erase = "\r\033[K" if sys.stderr.isatty() else ""  # the line of progress
+    written = convert(
+        pictures,
+        output,
+        formats=[Format(word) for word in to or ()],
+        force=force,
+        skip_bad=skip_bad,
+        tell=lambda problem: report(f"{erase}{problem}"),
+    )
+    left_out = f", {written.skipped} left out" if written.skipped else ""
+    print(f"{written.images} images{left_out}. A spec reads them with:")
+    for format, settings in written.settings.items():
+        print(f"# {format}\ndataset:\n  label_map: {text(str(written.label_map))}\n  train:")
+        for field, value in settings.items():
+            print(f"    {field}: {text(value)}")
+        print(f"model:\n  sem_seg_head:\n    num_classes: {len(pictures.labels)}")

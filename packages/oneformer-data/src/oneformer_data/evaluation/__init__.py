@@ -1,0 +1,1 @@
+"""Scores of a model's predictions, and of saved ones."""

@@ -1,0 +1,1 @@
+"""From the data sets that a spec names to annotated images."""

@@ -1,0 +1,98 @@
+"""From what a spec names to an index and the place of its shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from oneformer_data.opening.documents import parse_json, read_json
+from oneformer_data.opening.folders import Folder
+from oneformer_data.opening.record_cache import cache_folder
+from oneformer_data.opening.sources import INDEX_NAME, Source
+from oneformer_data.shards import remote
+from oneformer_data.shards.index import FORMAT, WINDOW, Index, parse
+from oneformer_data.shards.members import scan
+from oneformer_data.shards.store import FolderStore, ServerStore, Store
+from oneformer_spec.commands.exit import note
+from oneformer_spec.commands.progress import Progress
+from oneformer_spec.errors import DataError
+from oneformer_spec.files.atomic import write_atomically
+from oneformer_spec.files.images import Content
+
+
+def open_index(source: Source) -> tuple[Index, Store]:
+    """Return the index that `annotations` names, and the store of its shards.
+
+    An index is a JSON file, here or on a server, or lies in a folder that is named. A tar file, a pattern of tar files
+    or a folder of them without an index is searched through once; what was found is kept.
+
+    Raises:
+        DataError: There is no index, it is wrong, or shards without an index are.
+    """
+    name = source.annotations
+    scheme = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name)
+    if scheme is not None:
+        return _on_server(name, scheme[0].lower())
+    path = Path(name)
+    if path.is_dir() and (path / INDEX_NAME).exists():
+        path = path / INDEX_NAME
+    if path.is_dir():
+        folder, tars = path, sorted(path.glob("*.tar"))
+    elif path.suffix == ".tar":
+        folder, tars = path.parent, [path] if path.exists() else sorted(path.parent.glob(path.name))
+    else:
+        store = FolderStore(Folder(path.parent, allow_outside=source.allow_outside_root))
+        return parse(read_json(path), str(path)), store
+    if not tars:
+        raise DataError(f"{name}: {'holds no .tar files' if path.is_dir() else 'does not exist'}")
+    store = FolderStore(Folder(folder, allow_outside=source.allow_outside_root))
+    return _searched(tars, name), store
+
+
+def _on_server(url: str, scheme: str) -> tuple[Index, Store]:
+    if scheme not in ("http:", "https:"):
+        why = "would run a command, which reading data never does" if scheme == "pipe:" else "is not read"
+        raise DataError(f"{url}: {scheme} {why}; name a path, or an index by http: or https:")
+    if url.partition("?")[0].endswith(".tar"):
+        raise DataError(f"{url}: shards on a server need an index; name the {INDEX_NAME} that `dataset shard` wrote")
+    index = parse(parse_json(Content(url, remote.read(url))), url)
+    remote.check_room(index.shards, WINDOW + 1)
+    return index, ServerStore(url)
+
+
+def _searched(tars: Sequence[Path], name: str) -> Index:
+    """Return the index of tar files that have none: as kept, or from their headers."""
+    digest = hashlib.blake2b(digest_size=20)
+    for tar in tars:
+        status = tar.stat()
+        digest.update(json.dumps([FORMAT, str(tar.resolve()), status.st_size, status.st_mtime_ns]).encode())
+    kept = cache_folder() / f"{digest.hexdigest()}.shards"
+    with suppress(DataError):  # it is not there, or is damaged
+        return parse(read_json(kept), str(kept))
+    index = _scanned(tars, name)
+    try:
+        write_atomically(kept, json.dumps(index.document()))
+    except OSError as error:
+        note(f"{kept}: {error.strerror or error}; {name} is searched through anew at every start")
+    return index
+
+
+def _scanned(tars: Sequence[Path], name: str) -> Index:
+    progress = Progress(f"index {name}", "shards")
+    types, shards = [], []
+    for number, tar in enumerate(tars, start=1):
+        try:
+            with open(tar, "rb") as file:
+                type, shard = scan(file, tar.name, str(tar))
+        except OSError as error:
+            raise DataError(f"{tar}: {error.strerror or error}") from None
+        types.append(type)
+        shards.append(shard)
+        if type != types[0]:
+            raise DataError(f"{tar}: holds samples of the format {type}, {tars[0]} of {types[0]}")
+        progress(number, len(tars))
+    return Index(types[0], None, tuple(shards))

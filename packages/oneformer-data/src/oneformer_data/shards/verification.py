@@ -1,0 +1,73 @@
+"""Every problem of a set of shards: its index, its files, and each sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from oneformer_data.opening.categories import category_problems
+from oneformer_data.opening.sources import Source
+from oneformer_data.shards.decoding import decode
+from oneformer_data.shards.index import Shard
+from oneformer_data.shards.locating import open_index
+from oneformer_data.shards.reader import Shards, check_fields
+from oneformer_data.shards.store import Store
+from oneformer_spec.commands.progress import Progress
+from oneformer_spec.errors import DataError
+from oneformer_spec.labels import Labels
+
+
+def problems(source: Source, labels: Labels) -> Iterator[str]:
+    """Yield a line per problem; every shard is read as a whole, every sample decoded. What is missing is passed over.
+
+    Raises:
+        SpecError: Folders are set, which shards do not need.
+    """
+    check_fields(source)
+    try:
+        index, store = open_index(source)
+    except DataError as error:
+        yield str(error)
+        return
+    for line in category_problems({"categories": index.categories}, labels):
+        yield f"{source.annotations}: {line}"
+    samples = Shards(index, store, labels)
+    progress = Progress(f"check {source.annotations}", "images")
+    seen: dict[str, dict[object, str]] = {"file_name": {}, "id": {}}
+    position = 0
+    for shard in index.shards:
+        problem = store.problem(shard) or _digest_problem(shard, store)
+        if problem is not None:
+            yield problem
+        for _ in shard.offsets[1:]:
+            if problem is None:
+                yield from _problems(samples, position, labels, seen)
+            position += 1
+            progress(position, len(samples))
+
+
+def _problems(samples: Shards, position: int, labels: Labels, seen: dict[str, dict[object, str]]) -> Iterator[str]:
+    """Yield the problems of a sample; `seen` holds the names and ids of those before it."""
+    try:
+        stored = samples.stored(position)
+        sample, place = decode(stored, labels), str(stored.picture)
+    except DataError as error:
+        yield str(error)
+        return
+    for field, value in (("file_name", sample.name), ("id", sample.image_id)):
+        other = seen[field].setdefault(value, place)
+        if other != place:
+            yield f"{place}: has the {field} {value!r}, as {other}"
+
+
+def _digest_problem(shard: Shard, store: Store) -> str | None:
+    if shard.sha256 is None:
+        return None
+    try:
+        with store.open(shard) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except DataError as error:
+        return str(error)
+    if found == shard.sha256:
+        return None
+    return f"{store.path(shard)}: has the SHA-256 digest {found}, its index says {shard.sha256}"

@@ -1,0 +1,1 @@
+"""What `oneformer dataset` finds out: problems, counts, pictures of training examples."""

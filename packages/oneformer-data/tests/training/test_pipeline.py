@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oneformer_data.opening.loading import Concatenation
+from oneformer_data.training.pipeline import Format, TrainingPipeline, for_validation, from_spec
+from oneformer_data.training.tokenizer import tokenize
+from oneformer_spec.errors import SpecError
+from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
+from oneformer_spec.tasks import TASKS, Task, task_row
+
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 55.0, 60.0)
+
+
+def pipeline(folder, labels, *, tasks=None, augment=(), padded=(32, 40)) -> TrainingPipeline:
+    return TrainingPipeline(
+        folder.open(),
+        labels,
+        augment=augment,
+        task_probabilities=tasks or {Task.PANOPTIC: 1.0},
+        format=Format(MEAN, STD, padded, num_texts=6, text_length=77, task_length=77),
+    )
+
+
+def test_an_example_is_normalised_padded_and_has_targets(folder, labels):
+    example = pipeline(folder, labels).example(0, np.random.default_rng(0))
+    assert (example.name, example.task) == ("11.png", Task.PANOPTIC)
+    assert example.image.shape == (3, 32, 40)
+    assert example.image.dtype == np.float32
+    assert example.image[:, 4, 4] == pytest.approx([(200 - 100) / 50, (40 - 110) / 55, (40 - 120) / 60])
+    assert not example.image[:, 24:].any()
+    assert not example.image[:, :, 32:].any()
+    assert example.labels.tolist() == [1, 0, 0]
+    assert example.masks.shape == (3, 32, 40)
+    assert example.masks.sum(axis=(1, 2)).tolist() == [548, 80, 140]
+    assert not example.masks[:, 24:].any()
+    assert example.task_tokens.tolist() == task_row(Task.PANOPTIC)
+
+
+def test_the_texts_are_the_unique_ones_and_an_index(folder, labels):
+    example = pipeline(folder, labels).example(0, np.random.default_rng(0))
+    sentences = ["a photo with a ground", "a photo with a square", "a panoptic photo"]
+    assert example.text_tokens.tolist() == [list(tokenize(sentence)) for sentence in sentences]
+    assert example.text_index.tolist() == [0, 1, 1, 2, 2, 2]
+    assert example.text_tokens.dtype == example.text_index.dtype == np.int64
+
+
+def test_without_padding_the_size_stays(folder, labels):
+    example = pipeline(folder, labels, padded=None).example(0, np.random.default_rng(0))
+    assert example.image.shape == (3, 24, 32)
+    assert example.masks.shape == (3, 24, 32)
+
+
+def test_tasks_are_drawn_with_their_probabilities(folder, labels):
+    wanted = {Task.SEMANTIC: 0.5, Task.INSTANCE: 0.3, Task.PANOPTIC: 0.2}
+    examples = pipeline(folder, labels, tasks=wanted)
+    rng = np.random.default_rng(0)
+    drawn = [examples.example(0, rng).task for _ in range(600)]
+    for task in TASKS:
+        assert drawn.count(task) / 600 == pytest.approx(wanted[task], abs=0.06)
+
+
+class Only(list):
+    """Samples of a data set that allows some tasks alone."""
+
+    def __init__(self, samples, *tasks):
+        super().__init__(samples)
+        self.tasks = tasks
+
+
+def test_a_task_without_targets_is_never_drawn(folder, labels):
+    samples = Concatenation({"a": Only(folder.open(), Task.INSTANCE), "b": folder.open()})
+    examples = TrainingPipeline(
+        samples,
+        labels,
+        augment=(),
+        task_probabilities=dict.fromkeys(TASKS, 1 / 3),
+        format=Format(MEAN, STD, None, num_texts=6, text_length=77, task_length=77),
+    )
+    assert {examples.example(1, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
+    assert {examples.example(2, np.random.default_rng(seed)).task for seed in range(20)} == set(TASKS)
+
+
+def test_a_task_of_probability_zero_is_never_drawn_and_the_rest_is_renormalised(folder, labels):
+    examples = pipeline(folder, labels, tasks={Task.SEMANTIC: 0.0, Task.INSTANCE: 0.2})
+    assert {examples.example(0, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
+
+
+@pytest.fixture
+def spec(folder) -> Spec:
+    labels = folder.root / "labels.json"
+    labels.write_text('[{"id": 3, "name": "square", "isthing": 1}, {"id": 7, "name": "ground", "isthing": 0}]')
+    split = Split(images=f"{folder.root}/images", annotations=f"{folder.json}", panoptic=f"{folder.root}/panoptic")
+    dataset = DatasetSection(train=split, label_map=f"{labels}", augmentation=Augmentation(train_crop_size=(48, 64)))
+    model = replace(Spec().model, sem_seg_head=replace(Spec().model.sem_seg_head, num_classes=2))
+    return replace(Spec(), dataset=dataset, model=model)
+
+
+def test_the_spec_describes_the_whole_pipeline(spec):
+    examples = from_spec(spec)
+    assert len(examples) == 2
+    example = examples.example(1, np.random.default_rng(0))
+    assert example.image.shape == (3, 48, 64)
+    assert example.text_index.shape == (150 - 16,)
+    assert example.text_tokens.shape[1] == 77
+
+
+@pytest.mark.parametrize("resize", ["lsj", "shortest_edge"])
+def test_an_example_depends_on_index_and_generator_only(spec, resize):
+    augmentation = replace(spec.dataset.augmentation, resize=resize, train_min_size=(30, 60), fixed_padding=False)
+    spec = replace(spec, dataset=replace(spec.dataset, augmentation=augmentation))
+    first, second = from_spec(spec), from_spec(spec)
+    first.example(0, np.random.default_rng(5))
+    shapes = set()
+    for seed in range(8):
+        one, other = (examples.example(1, np.random.default_rng(seed)) for examples in (first, second))
+        assert one.task == other.task
+        for field in ("image", "labels", "masks", "text_tokens", "text_index"):
+            assert np.array_equal(getattr(one, field), getattr(other, field))
+        shapes.add(one.image.shape)
+    assert len(shapes) > 1
+
+
+@pytest.fixture
+def instances(spec, folder) -> Spec:
+    """The spec with COCO instance data in place of panoptic data."""
+    path = folder.root / "instances.json"
+    row = {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    images = [{"id": 1, "file_name": "11.png", "height": 24, "width": 32}]
+    path.write_text(json.dumps({"images": images, "annotations": [row]}))
+    split = replace(spec.dataset.train, annotations=f"{path}", panoptic=None)
+    return replace(spec, dataset=replace(spec.dataset, train=split))
+
+
+def test_probabilities_that_nobody_set_follow_the_data(instances):
+    examples = from_spec(instances)
+    assert {examples.example(0, np.random.default_rng(seed)).task for seed in range(10)} == {Task.INSTANCE}
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "problem"),
+    [
+        (
+            {"semantic": 0.0, "instance": 0.5, "panoptic": 0.5},
+            "panoptic has the probability 0.5, but dataset.train.annotations has no targets for it; it needs "
+            "coco_panoptic annotations",
+        ),
+        ({"semantic": 1.0}, "semantic has the probability 1.0, but"),
+    ],
+)
+def test_a_task_that_the_data_cannot_give_is_a_mistake_of_the_spec(instances, probabilities, problem):
+    dataset = replace(instances.dataset, task_prob_train=probabilities)
+    with pytest.raises(SpecError) as raised:
+        from_spec(replace(instances, dataset=dataset, written=frozenset({"dataset.task_prob_train"})))
+    assert str(raised.value).startswith(f"dataset.task_prob_train: {problem}")
+
+
+def test_every_data_set_needs_a_task_that_is_drawn(instances, folder):
+    split = replace(
+        instances.dataset.train,
+        annotations=(f"{folder.root}/instances.json", f"{folder.json}"),
+        panoptic=(None, f"{folder.root}/panoptic"),
+    )
+    dataset = replace(instances.dataset, train=split, task_prob_train={"panoptic": 1.0})
+    with pytest.raises(SpecError, match=r"^dataset\.task_prob_train: instances has targets for instance only, whose"):
+        from_spec(replace(instances, dataset=dataset))
+
+
+def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
+    mixing = TrainingPipeline(
+        Concatenation({"a": folder.open()[:1], "b": folder.open()}),
+        labels,
+        augment=(),
+        task_probabilities={Task.INSTANCE: 1.0},
+        format=Format(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
+        cutmix_probability=1.0,
+    )
+    names = set()
+    for seed in range(20):
+        example = mixing.example(1, np.random.default_rng(seed))
+        names.add(example.name)
+        assert len(example.labels) == len(example.masks)
+        texts = [example.text_tokens[index].tolist() for index in example.text_index[: len(example.labels)]]
+        assert texts == [list(tokenize("a photo with a square"))] * len(example.labels)
+    assert names == {"b/11.png+b/11.png", "b/11.png+b/12.png"}  # a partner of the same data set
+
+
+def test_validation_examples_are_whole_and_never_random(folder, labels):
+    spec = Spec(
+        dataset=DatasetSection(
+            image_size=64, task_prob_train={"instance": 1.0}, augmentation=Augmentation(rotation_prob=1.0)
+        )
+    )
+    whole = for_validation(spec, folder.open(), labels)
+    first, again = (whole.example(0, np.random.default_rng(seed)) for seed in (1, 2))
+    assert first.image.shape == (3, 48, 64)  # of 24 x 32
+    assert first.task is again.task is Task.INSTANCE
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.masks, again.masks)
+    assert first.masks[:, ::2, ::2].sum(axis=(1, 2)).tolist() == [80, 140]
+
+
+def test_validation_falls_back_to_a_task_that_is_not_trained(folder, labels):
+    samples = folder.open()
+    samples.tasks = (Task.SEMANTIC,)
+    spec = Spec(dataset=DatasetSection(task_prob_train={"instance": 1.0}))
+    assert for_validation(spec, samples, labels).example(0, np.random.default_rng(0)).task is Task.SEMANTIC

@@ -1,0 +1,1 @@
+"""TensorRT engines: the file, the library, the number format of each layer."""

@@ -1,0 +1,1 @@
+"""Smaller models: 8-bit weights and INT8 layers."""

@@ -1,0 +1,87 @@
+"""Pictures that show a network the values it will meet: the same frame code as inference makes its inputs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oneformer_deploy.tensor_names import INPUTS
+from oneformer_spec.errors import DataError
+from oneformer_spec.files.images import find_images, read_image
+from oneformer_spec.segmentation.frame import plan, prepare
+from oneformer_spec.segmentation.manifest import Manifest
+from oneformer_spec.tasks import TASKS
+
+if TYPE_CHECKING:
+    import onnx
+
+Feed = dict[str, NDArray[np.float32]]
+"""The inputs of one run, by name."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The pictures of a folder and what they become: `feeds` yields nothing before it is asked."""
+
+    paths: tuple[Path, ...]
+    manifest: Manifest
+    names: tuple[str, str]
+    batch_size: int
+
+    def feeds(self) -> list[Feed]:
+        """Return batches of pictures of one padded size; the tasks take turns, so that each is seen."""
+        groups: dict[tuple[int, ...], list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+        for index, path in enumerate(self.paths):
+            image = _prepared(path, self.manifest)
+            tokens = np.asarray(self.manifest.task_tokens[TASKS[index % len(TASKS)]], dtype=np.float32)
+            groups.setdefault(image.shape, []).append((image, tokens))
+        return [
+            self._feed(group[start : start + self.batch_size])
+            for group in groups.values()
+            for start in range(0, len(group), self.batch_size)
+        ]
+
+    def _feed(self, rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Feed:
+        full = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]  # a fixed batch is filled up with the last row
+        return {name: np.stack(values) for name, values in zip(self.names, zip(*full, strict=True), strict=True)}
+
+
+def open_calibration(
+    folder: str, manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto], *, batch_size: int
+) -> Calibration:
+    """Return the calibration pictures of a folder for an ONNX file.
+
+    Args:
+        folder: `dataset.quant_calibration_dataset.images_dir`; pictures below it, at any depth.
+        manifest: Of the ONNX file; it says how pictures become inputs.
+        inputs: The graph's inputs; a batch that is fixed there wins over `batch_size`.
+        batch_size: Pictures per run.
+
+    Raises:
+        DataError: The folder does not exist or holds no images.
+    """
+    paths = find_images(folder)
+    if not paths:
+        raise DataError(f"{folder}: holds no images")
+    image, tokens = (next(value for value in inputs if value.name in INPUTS[role]) for role in ("image", "task_tokens"))
+    fixed = image.type.tensor_type.shape.dim[0].dim_value
+    return Calibration(tuple(paths), graph_manifest(manifest, inputs), (image.name, tokens.name), fixed or batch_size)
+
+
+def graph_manifest(manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto]) -> Manifest:
+    """Return an ONNX file's manifest with the fixed size of its graph's inputs, None where they are open."""
+    image = next(value for value in inputs if value.name in INPUTS["image"])
+    _, _, height, width = (axis.dim_value for axis in image.type.tensor_type.shape.dim)
+    return replace(manifest, fixed_size=(height, width) if height and width else None)
+
+
+def _prepared(path: Path, manifest: Manifest) -> NDArray[np.float32]:
+    pixels = read_image(path)
+    size = pixels.shape[0], pixels.shape[1]
+    frame = plan(size, manifest.size, divisibility=manifest.divisibility, fixed=manifest.fixed_size)
+    return prepare(pixels, frame, mean=manifest.mean, std=manifest.std)

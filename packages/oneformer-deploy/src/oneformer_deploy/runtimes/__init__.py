@@ -1,0 +1,1 @@
+"""Runtimes of exported models: onnxruntime, OpenVINO, TensorRT."""

@@ -1,0 +1,1 @@
+"""The commands `convert`, `model-info` and `quantize`."""

@@ -1,0 +1,1 @@
+"""The OneFormer network as plain PyTorch modules."""

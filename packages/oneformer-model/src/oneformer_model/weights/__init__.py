@@ -1,0 +1,1 @@
+"""Weights in and out: checkpoints, foreign files, conversion, pretrained starts."""

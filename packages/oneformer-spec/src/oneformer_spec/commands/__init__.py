@@ -1,0 +1,1 @@
+"""What every command shares: exit codes, notes, progress, the folder of a run."""

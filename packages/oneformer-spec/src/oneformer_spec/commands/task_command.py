@@ -1,0 +1,28 @@
+"""How a verb of kind `task` runs, whichever program it was called from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from oneformer_spec.commands.exit import note
+from oneformer_spec.hooks import Command
+from oneformer_spec.plugins.registry import resolve
+
+
+def run_task(
+    command: Command, files: Sequence[Path], overrides: Sequence[str], flags: Mapping[str, bool] | None = None
+) -> None:
+    """Load the spec, print its notes, refuse what this version does not have yet, and run the command's target.
+
+    Raises:
+        SpecError: The spec is wrong; nothing was started.
+    """
+    from oneformer_spec.commands.unavailable import check_available
+    from oneformer_spec.loading.load import load_spec
+
+    loaded = load_spec(files, overrides, task=command.name)
+    for line in loaded.notes:
+        note(line)
+    check_available(loaded.spec, command.name)
+    resolve(command.target)(loaded.spec, **(flags or {}))

@@ -1,0 +1,1 @@
+"""Spec files as text: templates, resolved specs, edits in place."""

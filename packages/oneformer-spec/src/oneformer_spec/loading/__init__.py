@@ -1,0 +1,1 @@
+"""From a spec file and settings to a checked `Spec`."""

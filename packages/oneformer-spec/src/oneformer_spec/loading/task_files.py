@@ -1,0 +1,132 @@
+"""The files that a task needs: named in the spec, and there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from oneformer_spec.errors import DataError, UsageError
+from oneformer_spec.labels import Labels
+from oneformer_spec.loading.relations import Finding, Relation, value_at
+from oneformer_spec.schema.spec import Spec
+
+NUM_CLASSES = "model.sem_seg_head.num_classes"
+LABEL_MAP = "dataset.label_map"
+SPLIT_FIELDS = ("images", "annotations", "panoptic")
+FILE_TYPES = (None, "coco_panoptic", "coco_instance", "semantic_jsonl")
+
+# What a task cannot start without, and what must exist where it is set.
+REQUIRED = {
+    "train": ("dataset.train.annotations",),
+    "evaluate": (),
+    "inference": ("inference.images_dir",),
+    "export": ("export.checkpoint",),
+    "gen_trt_engine": ("gen_trt_engine.onnx_file",),
+    "quantize": ("quantize.model_path",),
+}
+EXISTING = {
+    "train": (
+        LABEL_MAP,
+        "train.resume_training_checkpoint_path",
+        "train.pretrained_model_path",
+        "model.backbone.pretrained_weights",
+    ),
+    "evaluate": ("evaluate.checkpoint", "evaluate.trt_engine"),
+    "inference": ("inference.checkpoint", "inference.trt_engine", "inference.images_dir"),
+    "export": ("export.checkpoint",),
+    "gen_trt_engine": ("gen_trt_engine.onnx_file",),
+    "quantize": ("quantize.model_path",),
+}
+
+
+def required_paths(task: str) -> tuple[str, ...]:
+    """Return the fields that a task cannot start without.
+
+    Raises:
+        UsageError: No spec drives such a task.
+    """
+    if task not in REQUIRED:
+        raise UsageError(f"no task {task!r}; a spec drives {', '.join(REQUIRED)}")
+    return REQUIRED[task]
+
+
+def file_relations(task: str | None) -> tuple[Relation, ...]:
+    """Return what must hold of the files that a task reads; without a task, of the label map alone."""
+    if task is None:
+        return (_label_map,)
+
+    def required(spec: Spec) -> Iterator[Finding]:
+        for path in REQUIRED.get(task, ()):
+            if not value_at(spec, path):
+                yield Finding((path,), f"is not set; {task} needs it")
+        if task in ("evaluate", "inference") and not (
+            value_at(spec, f"{task}.checkpoint") or value_at(spec, f"{task}.trt_engine")
+        ):
+            yield Finding((f"{task}.checkpoint", f"{task}.trt_engine"), f"is not set; {task} needs a model file")
+        if task == "evaluate" and not (spec.dataset.test.annotations or spec.dataset.val.annotations):
+            yield Finding(("dataset.test.annotations", "dataset.val.annotations"), "is not set; evaluate needs it")
+
+    def existing(spec: Spec) -> Iterator[Finding]:
+        for path in EXISTING.get(task, ()):
+            yield from _missing(spec, path)
+        for split in _splits(spec, task):
+            for field in SPLIT_FIELDS:
+                yield from _missing(spec, f"dataset.{split}.{field}")
+
+    return (required, existing, _label_map) if task == "train" else (required, existing)
+
+
+def _label_map(spec: Spec) -> Iterator[Finding]:
+    """The label map, where it exists, has as many categories as the network has classes."""
+    name, expected = spec.dataset.label_map, spec.model.sem_seg_head.num_classes
+    if not name or not _exists(name):
+        return
+    try:
+        labels = Labels.read(name)
+    except DataError as error:
+        yield Finding((LABEL_MAP,), str(error))
+        return
+    if len(labels) != expected:
+        yield Finding((NUM_CLASSES, LABEL_MAP), f"num_classes is {expected}, but {name} has {len(labels)} categories")
+    largest = max(label.id for label in labels)
+    if not spec.dataset.contiguous_id and largest > len(labels):
+        yield Finding(
+            ("dataset.contiguous_id", LABEL_MAP),
+            f"false needs the category ids 1..{len(labels)}, but {name} has the id {largest}",
+        )
+
+
+def _splits(spec: Spec, task: str) -> tuple[str, ...]:
+    """Return the splits whose files a task reads."""
+    if task == "train":
+        return ("train", "val")
+    if task == "evaluate":
+        return ("test",) if spec.dataset.test.annotations else ("val",)
+    return ()
+
+
+def _missing(spec: Spec, path: str) -> Iterator[Finding]:
+    section, _, field = path.rpartition(".")
+    if field in SPLIT_FIELDS and value_at(spec, f"{section}.type") not in FILE_TYPES:
+        return  # a plugin's data need not be files
+    value = value_at(spec, path)
+    for name in [value] if isinstance(value, str) else value or ():
+        if name and not _exists(name):
+            yield Finding((path,), f"{name} does not exist")
+        elif field in ("images", "panoptic", "images_dir") and name and not Path(name).is_dir():
+            yield Finding((path,), f"{name} is no folder")
+        elif field in ("annotations", "label_map") and name and Path(name).is_dir():
+            yield Finding((path,), f"{name} is a folder, expected a file")
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def num_gpus_here() -> int:
+    """Return the number of NVIDIA devices that the driver shows."""
+    return sum(1 for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))

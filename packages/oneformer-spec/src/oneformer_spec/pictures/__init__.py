@@ -1,0 +1,1 @@
+"""Overlays: segments drawn over a picture, with captions."""

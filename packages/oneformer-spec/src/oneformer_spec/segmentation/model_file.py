@@ -1,0 +1,108 @@
+"""Open the model file of a task as its spec wants it run.
+
+What the user wrote wins over the model's own values; the rest is left to the model, which was trained with it: a
+deployed model needs no spec file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from oneformer_spec.commands.exit import note
+from oneformer_spec.errors import SpecError, UsageError
+from oneformer_spec.hooks import Runtime
+from oneformer_spec.loading.task_files import num_gpus_here
+from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.processes.threads import thread_share
+from oneformer_spec.processes.world import ALONE, World
+from oneformer_spec.schema import EvaluateSection, InferenceSection, Spec
+from oneformer_spec.schema.tree import leaves
+from oneformer_spec.segmentation.decode import Thresholds
+from oneformer_spec.segmentation.frame import SizeRule
+from oneformer_spec.segmentation.manifest import image_size_rule, size_rule
+from oneformer_spec.segmentation.segmenter import Segmenter
+
+_SIZES = {path for path, leaf in leaves().items() if leaf.option.from_model and path.startswith("dataset.")}
+
+
+def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
+    """Return the one model file that a task's section names.
+
+    Raises:
+        SpecError: None, or both of `checkpoint` and `trt_engine`, are set.
+    """
+    if bool(section.checkpoint) == bool(section.trt_engine):
+        state = "both are set" if section.checkpoint else "neither is set"
+        raise SpecError(f"{name}.checkpoint, {name}.trt_engine: exactly one is needed, {state}")
+    return section.checkpoint or section.trt_engine
+
+
+def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection, world: World = ALONE) -> Segmenter:
+    """Open a model file as the section says, by runtime, device and precision, with the spec's thresholds.
+
+    Of several processes on a machine each takes its own device of the section and its part of the cores.
+
+    Raises:
+        UsageError: No installed runtime reads the file, or it does not compute in that precision.
+        CheckpointError: The file cannot be read.
+    """
+    runtime = runtime_of(path, section)
+    options = {"num_threads": _threads(section, world), "key": spec.encryption_key}
+    if len(runtime.precisions) > 1:
+        options["precision"] = section.precision
+    return with_thresholds(resolve(runtime.target)(path, _device(section, world), **options), spec)
+
+
+def runtime_of(path: str, section: EvaluateSection | InferenceSection) -> Runtime:
+    """Return the runtime that a section runs a model file with; the file need not exist yet.
+
+    Raises:
+        UsageError: No installed runtime reads the file, or it does not compute in that precision.
+    """
+    runtime = registry().runtime(path, section.runtime)
+    if section.precision not in runtime.precisions:
+        known = ", ".join(runtime.precisions)
+        raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
+    return runtime
+
+
+def _device(section: EvaluateSection | InferenceSection, world: World) -> str:
+    """Return a device by its name; where there is no GPU, several devices are as many CPU processes."""
+    number = section.gpu_ids[world.local_rank]
+    on_cpus = world.local_size > 1 and number < world.local_size and num_gpus_here() == 0
+    return "auto" if number == 0 or on_cpus else f"cuda:{number}"
+
+
+def _threads(section: EvaluateSection | InferenceSection, world: World) -> int | None:
+    """Return the CPU threads of this process, or None for the runtime's own choice."""
+    if section.num_threads is not None:
+        return section.num_threads
+    return thread_share(world.local_size) if world.local_size > 1 else None
+
+
+def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
+    """Return the segmenter with the thresholds that the user wrote; the model's own stand for the others."""
+    test, known = spec.model.test, segmenter.manifest.thresholds
+
+    def written(field: str) -> bool:
+        return f"model.test.{field}" in spec.written
+
+    thresholds = Thresholds(
+        object_mask=test.object_mask_threshold if written("object_mask_threshold") else known.object_mask,
+        overlap=test.overlap_threshold if written("overlap_threshold") else known.overlap,
+        topk=test.test_topk_per_image if written("test_topk_per_image") else known.topk,
+    )
+    manifest = replace(segmenter.manifest, thresholds=thresholds)
+    return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
+
+
+def input_rule(segmenter: Segmenter, spec: Spec, section: EvaluateSection | InferenceSection) -> SizeRule | None:
+    """Return the input size that the user wrote; None leaves it to the model's manifest."""
+    rule = image_size_rule(section.image_size) if isinstance(section, InferenceSection) else None
+    if rule is None and spec.written.intersection(_SIZES):
+        rule = size_rule(spec)
+    fixed = segmenter.manifest.fixed_size
+    if rule is not None and fixed is not None:
+        note(f"the model was exported at {fixed[1]} x {fixed[0]} pixels, which wins over the sizes of the spec")
+        return None
+    return rule

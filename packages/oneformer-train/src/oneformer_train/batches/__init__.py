@@ -1,0 +1,1 @@
+"""Batches: collating, loading, randomness by position."""

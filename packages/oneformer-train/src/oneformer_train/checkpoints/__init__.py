@@ -1,0 +1,1 @@
+"""Saving, keeping and resuming: where a run is and how it continues there."""

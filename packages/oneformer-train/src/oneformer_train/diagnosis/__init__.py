@@ -1,0 +1,1 @@
+"""Finding out why a run fails, or what it will cost."""

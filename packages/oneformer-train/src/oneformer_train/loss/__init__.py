@@ -1,0 +1,1 @@
+"""The training loss: matching, sampled points, terms."""

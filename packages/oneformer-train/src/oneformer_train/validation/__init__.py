@@ -1,0 +1,1 @@
+"""Scores and loss on the validation images while training."""
