@@ -60,7 +60,7 @@ def oneformer_checks() -> list[Check]:
 def oneformer_evaluators() -> list[Evaluator]:
     """Declare the scores, one per task."""
     return [
-        Evaluator("semantic", "oneformer_data.metrics.miou:make"),
-        Evaluator("instance", "oneformer_data.metrics.ap:make"),
-        Evaluator("panoptic", "oneformer_data.metrics.pq:make"),
+        Evaluator("semantic", "oneformer_data.metrics.miou:make", "semantic", {"mIoU": ("mIoU",)}),
+        Evaluator("instance", "oneformer_data.metrics.ap:make", "instance", {"AP": ("AP", "AP")}),
+        Evaluator("panoptic", "oneformer_data.metrics.pq:make", "panoptic", {"PQ": ("PQ", "all", "pq")}),
     ]

@@ -1,7 +1,8 @@
 """The plugin contract: every hook takes no argument and returns declarations.
 
 A `target` is "module:attribute" and is imported only when it is used, so a module that implements hooks stays light.
-Register one under the entry-point group "oneformer".
+`options` is "module:Dataclass", a frozen dataclass whose fields are the options: typed, with defaults, checked with the
+spec, and passed to the target as keywords. Register a module under the entry-point group "oneformer".
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ class Flag:
 
 @dataclass(frozen=True)
 class Command:
-    """A verb of `oneformer`: kind `task` is called as `run(spec)`, kind `app` is a Typer app."""
+    """A verb of `oneformer`: kind `task` is called as `run(spec)`, kind `app` is a Typer app.
+
+    The options of a command are its own section of the spec, `<name>.*`.
+    """
 
     name: str
     target: str
     summary: str
     kind: Literal["task", "app"] = "task"
     flags: tuple[Flag, ...] = ()
+    options: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,17 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A score: `make(labels)` returns an object with `update`, `merge` and `compute`.
+    """A score of the task `task`: `make(labels, **options)` returns an object with `update`, `merge` and `compute`.
 
-    It counts what is predicted for `task`, which is its name where it is None.
+    `headline` names the numbers of what `compute` returns that are shown, logged and may be `checkpointer.monitor`:
+    the name of the number -> the keys that lead to it, such as {"PQ": ("PQ", "all", "pq")}.
     """
 
     name: str
     target: str
-    task: str | None = None
+    task: str
+    headline: Mapping[str, tuple[str, ...]] | None = None
+    options: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ class Runtime:
     suffixes: tuple[str, ...]
     also: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
+    options: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,51 @@ class Quantizer:
 
     name: str
     target: str
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A step of training augmentation: `make(**options)` returns `f(sample, rng) -> sample`.
+
+    Chosen by an entry of `dataset.augmentation.extra`, such as {type: copy_paste, p: 0.3}.
+    """
+
+    name: str
+    target: str
+    options: str | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A further loss: `make(**options)` returns `f(prediction, targets, matches) -> terms`, scalars by name.
+
+    Chosen by an entry of `train.losses`, such as {type: boundary, weight: 2.0}.
+    """
+
+    name: str
+    target: str
+    options: str | None = None
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A Lightning callback: `make(spec, folder, **options)`; it runs behind ours and before checkpoints are written.
+
+    Chosen by an entry of `train.callbacks`, such as {type: stop_early, patience: 3}.
+    """
+
+    name: str
+    target: str
+    options: str | None = None
+
+
+@dataclass(frozen=True)
+class Logger:
+    """A Lightning logger: `make(spec, folder, **options)`; chosen by an entry of `train.loggers`."""
+
+    name: str
+    target: str
+    options: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +193,26 @@ class Hooks:
     @hookspec
     def oneformer_evaluators(self) -> Sequence[Evaluator]:
         """Add scores of a task's predictions."""
+        return ()
+
+    @hookspec
+    def oneformer_transforms(self) -> Sequence[Transform]:
+        """Add values of `type` in `dataset.augmentation.extra`."""
+        return ()
+
+    @hookspec
+    def oneformer_losses(self) -> Sequence[Loss]:
+        """Add values of `type` in `train.losses`."""
+        return ()
+
+    @hookspec
+    def oneformer_callbacks(self) -> Sequence[Callback]:
+        """Add values of `type` in `train.callbacks`."""
+        return ()
+
+    @hookspec
+    def oneformer_loggers(self) -> Sequence[Logger]:
+        """Add values of `type` in `train.loggers`."""
         return ()
 
     @hookspec

@@ -81,7 +81,7 @@ def test_declarations_are_found_by_name(install):
             "oneformer_datasets must return a list of Dataset, found Backbone(",
         ),
         (
-            "@hookimpl\ndef oneformer_evaluators():\n    return [Evaluator('a', 'b:c'), Evaluator('a', 'd:e')]",
+            "@hookimpl\ndef oneformer_evaluators():\n    return [Evaluator('a', 'b:c', 't'), Evaluator('a', 'd:e', 't')]",
             "it declares the evaluator 'a' twice",
         ),
     ],
@@ -139,7 +139,7 @@ def test_one_name_in_two_kinds_is_no_clash(install):
     text = """
         @hookimpl
         def oneformer_evaluators():
-            return [Evaluator("tiny", "a:b")]
+            return [Evaluator("tiny", "a:b", "semantic")]
     """
     found = install(good=GOOD, other=text)
     assert "tiny" in found.backbones

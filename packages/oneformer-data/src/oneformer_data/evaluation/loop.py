@@ -47,9 +47,8 @@ class Evaluation:
         self.tasks = tuple(tasks)
         self.evaluators: dict[Task, dict[str, Evaluator]] = {task: {} for task in tasks}
         for name, declared in registry().evaluators.items():
-            task = declared.task or name
-            if task in tasks:
-                self.evaluators[Task(task)][name] = resolve(declared.target)(labels)
+            if declared.task in tasks:
+                self.evaluators[Task(declared.task)][name] = resolve(declared.target)(labels)
 
     def update(self, samples: Sequence[Sample], predict: Predict) -> None:
         """Predict and count some images; they are read once, whatever the number of tasks."""

@@ -14,7 +14,21 @@ from typing import Any, Protocol
 import pluggy
 
 from oneformer_spec.errors import OneFormerError, PluginError, UsageError
-from oneformer_spec.hooks import GROUP, Backbone, Check, Command, Dataset, Evaluator, Hooks, Quantizer, Runtime
+from oneformer_spec.hooks import (
+    GROUP,
+    Backbone,
+    Callback,
+    Check,
+    Command,
+    Dataset,
+    Evaluator,
+    Hooks,
+    Logger,
+    Loss,
+    Quantizer,
+    Runtime,
+    Transform,
+)
 
 # Which distribution brings a verb, a check or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -57,7 +71,7 @@ class _Named(Protocol):
     def name(self) -> str: ...
 
 
-# Each kind of declaration: the hook that returns it, and its class.
+# Each kind of declaration: the hook that returns it (`oneformer_` and the registry's field), and its class.
 _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
     {
         "command": ("oneformer_commands", Command),
@@ -67,6 +81,10 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "evaluator": ("oneformer_evaluators", Evaluator),
         "quantizer": ("oneformer_quantizers", Quantizer),
         "runtime": ("oneformer_runtimes", Runtime),
+        "transform": ("oneformer_transforms", Transform),
+        "loss": ("oneformer_losses", Loss),
+        "callback": ("oneformer_callbacks", Callback),
+        "logger": ("oneformer_loggers", Logger),
     }
 )
 
@@ -92,6 +110,10 @@ class Registry:
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    losses: Mapping[str, Loss] = field(default_factory=dict)
+    callbacks: Mapping[str, Callback] = field(default_factory=dict)
+    loggers: Mapping[str, Logger] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -217,7 +239,7 @@ def load(found: Iterable[EntryPoint]) -> Registry:
             for suffix in declaration.suffixes if isinstance(declaration, Runtime) else ():
                 _claim(suffix_owners, "suffix", suffix.lower(), owner)
     return Registry(
-        **{f"{kind}s": dict(sorted(table.items())) for kind, table in tables.items()},
+        **{_KINDS[kind][0].removeprefix("oneformer_"): dict(sorted(table.items())) for kind, table in tables.items()},
         plugins=tuple(plugins),
         owners=owners,
     )
