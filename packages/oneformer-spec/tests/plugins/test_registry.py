@@ -81,7 +81,7 @@ def test_declarations_are_found_by_name(install):
             "oneformer_datasets must return a list of Dataset, found Backbone(",
         ),
         (
-            "@hookimpl\ndef oneformer_evaluators():\n    return [Evaluator('a', 'b:c', 't'), Evaluator('a', 'd:e', 't')]",
+            "@hookimpl\ndef oneformer_evaluators():\n    return 2 * [Evaluator('a', 'b:c', 't')]",
             "it declares the evaluator 'a' twice",
         ),
     ],
@@ -243,12 +243,16 @@ def test_the_hooks_are_these():
     """Adding a hook is a decision: change this list with it."""
     assert sorted(name for name in vars(hooks.Hooks) if name.startswith("oneformer_")) == [
         "oneformer_backbones",
+        "oneformer_callbacks",
         "oneformer_checks",
         "oneformer_commands",
         "oneformer_datasets",
         "oneformer_evaluators",
+        "oneformer_loggers",
+        "oneformer_losses",
         "oneformer_quantizers",
         "oneformer_runtimes",
+        "oneformer_transforms",
     ]
 
 
