@@ -93,9 +93,9 @@ def test_a_quantized_checkpoint_is_encrypted(tmp_path, sealed):
     pytest.importorskip("torchao")
     words = ["quantize.backend=torchao", "quantize.device=cpu", f"quantize.model_path={sealed}"]
     with pytest.raises(EncryptionKeyError):
-        quantize.run(load_spec([], [*words, f"results_dir={tmp_path}"]).spec)
+        quantize.run(load_spec([], [*words, f"results_dir={tmp_path}"]).spec, list)
     assert not (tmp_path / "quantize").exists()
-    quantize.run(load_spec([], [*words, f"results_dir={tmp_path}", f"encryption_key={KEY}"]).spec)
+    quantize.run(load_spec([], [*words, f"results_dir={tmp_path}", f"encryption_key={KEY}"]).spec, list)
     target = tmp_path / "quantize" / quantize.FILE_NAME
     assert is_encrypted(target)
     assert checkpoint.read(target, KEY)["quantized"]["backend"] == "torchao"

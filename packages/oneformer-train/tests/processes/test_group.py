@@ -11,7 +11,7 @@ import sys
 import torch
 import torch.distributed as dist
 from oneformer_model import Texts
-from oneformer_train import ranks
+from oneformer_train.processes import group
 from oneformer_train.batches.batch import Batch
 from oneformer_train.loss.nonfinite import NonFiniteError, check_finite
 from oneformer_train.loss.criterion import Criterion, LossWeights, PointOptions
@@ -20,10 +20,10 @@ from oneformer_train.validation.validation_loss import ValidationLoss
 
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
-check_finite("the loss", ranks.mean(torch.tensor(1.0)), {})
+check_finite("the loss", group.mean(torch.tensor(1.0)), {})
 loss = torch.tensor([1.0, float("nan")][rank])
 try:
-    check_finite("the loss", ranks.mean(loss), {"loss": loss})
+    check_finite("the loss", group.mean(loss), {"loss": loss})
 except NonFiniteError as error:
     empty = torch.zeros(0)
     batch = Batch([f"{rank}.png"], empty, empty, [], [], Texts(empty, empty))
