@@ -7,6 +7,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,14 @@ SMALL = (
 )
 
 
+@dataclass(frozen=True)
+class Server:
+    """The URL of an index on a web server, and the file that lists what it was asked for."""
+
+    index: str
+    log: Path
+
+
 def oneformer(*words: str) -> int:
     """Run a command line in this process and return its exit code."""
     with pytest.raises(SystemExit) as ended:
@@ -76,6 +86,25 @@ def packed(demo: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ..
     return *nothing, *(f"dataset.{split}.annotations={folder / split / 'shards.json'}" for split in ("train", "val"))
 
 
+@pytest.fixture
+def server(packed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Serve the training shards, with an empty cache."""
+    monkeypatch.setenv("ONEFORMER_CACHE", f"{tmp_path / 'cache'}")
+    index, log = Path(packed[-2].partition("=")[2]), tmp_path / "log"
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(index.parent)]
+    with open(log, "wb") as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file)
+    assert process.stdout is not None
+    try:
+        port = re.search(rb"port (\d+)", process.stdout.readline())
+        assert port is not None
+        yield Server(f"http://127.0.0.1:{port[1].decode()}/shards.json", log)
+    finally:
+        process.terminate()
+        process.stdout.close()
+        process.wait()
+
+
 def batches(demo: str, packed: tuple[str, ...], workers: int, *, done: int = 0, count: int) -> list[Any]:
     """Return training batches from the one on that comes when some are done."""
     spec = load_spec([demo], (*SMALL, *packed, f"dataset.train.num_workers={workers}", "train.iters_per_epoch=9")).spec
@@ -102,25 +131,28 @@ def test_batches_depend_on_the_position_alone(demo: str, packed: tuple[str, ...]
 
 
 def test_batches_of_a_server_are_the_same_and_processes_fetch_a_shard_once(
-    demo: str, packed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo: str, packed: tuple[str, ...], server: Server
 ) -> None:
-    monkeypatch.setenv("ONEFORMER_CACHE", f"{tmp_path / 'cache'}")
-    index = Path(packed[-2].partition("=")[2])
-    with open(tmp_path / "log", "wb") as log:
-        command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", index.parent]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
-    assert server.stdout is not None
-    try:
-        port = re.search(rb"port (\d+)", server.stdout.readline())
-        assert port is not None
-        url = f"dataset.train.annotations=http://127.0.0.1:{port[1].decode()}/shards.json"
-        assert equal(batches(demo, (*packed, url), 2, count=9), batches(demo, packed, 0, count=9))
-    finally:
-        server.terminate()
-        server.stdout.close()
-        server.wait()
-    asked = re.findall(r"GET /(\S+\.tar)", (tmp_path / "log").read_text())
+    url = f"dataset.train.annotations={server.index}"
+    assert equal(batches(demo, (*packed, url), 2, count=9), batches(demo, packed, 0, count=9))
+    asked = re.findall(r"GET /(\S+\.tar)", server.log.read_text())
     assert len(asked) == len(set(asked)) > 4
+
+
+def test_training_takes_a_url_and_a_pattern(
+    demo: str, packed: tuple[str, ...], server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(packed[-2].partition("=")[2]).parent
+    annotations = json.dumps([server.index, f"{folder}/shard-{{000000..000011}}.tar"])
+    words = ("-e", demo, *SMALL, "dataset.workers=0", "dataset.train.num_workers=0", *packed)
+    named = f"dataset.train.annotations={annotations}"
+    assert load_spec([demo], (*packed, named), task="train").spec.dataset.train.type is None
+    assert oneformer("validate", *words, named, "--task", "train") == 0
+    assert oneformer("train", *words, "dataset.val.annotations=", named, f"results_dir={tmp_path}") == 0
+    capsys.readouterr()
+    missing = f"dataset.train.annotations={folder}/shard-{{000000..000012}}.tar"
+    assert oneformer("train", *words, missing, f"results_dir={tmp_path / 'more'}") == 2
+    assert f"dataset.train.annotations: {folder}/shard-000012.tar does not exist" in capsys.readouterr().err
 
 
 def test_a_model_trains_on_shards_and_scores_the_same_on_them(

@@ -13,13 +13,6 @@ from oneformer_spec.tasks import TASKS, Task
 
 Record = TypeVar("Record")
 
-ANNOTATIONS = {
-    Task.SEMANTIC: "coco_panoptic or semantic_jsonl annotations",
-    Task.INSTANCE: "coco_panoptic or coco_instance annotations",
-    Task.PANOPTIC: "coco_panoptic annotations",
-}
-"""What a task needs to be trained and scored, in words."""
-
 
 class Samples(Sequence[Sample], Generic[Record]):
     """The samples of one data set in the order of its annotations.

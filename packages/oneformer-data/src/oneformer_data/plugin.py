@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Check, Command, Dataset, Evaluator, hookimpl
+from oneformer_spec.hooks import Check, Command, Evaluator, hookimpl
 
 
 @hookimpl
@@ -19,33 +19,6 @@ def oneformer_commands() -> list[Command]:
         ),
         Command(
             "dataset", "oneformer_data.commands.dataset:app", "Check, count, show, convert and pack images.", kind="app"
-        ),
-    ]
-
-
-@hookimpl
-def oneformer_datasets() -> list[Dataset]:
-    """Declare the annotation formats."""
-    return [
-        Dataset(
-            "coco_panoptic",
-            "oneformer_data.formats.coco_panoptic:open_panoptic",
-            check="oneformer_data.formats.panoptic_files:problems",
-        ),
-        Dataset(
-            "coco_instance",
-            "oneformer_data.formats.coco_instance:open_instance",
-            check="oneformer_data.formats.instance_files:problems",
-        ),
-        Dataset(
-            "semantic_jsonl",
-            "oneformer_data.formats.semantic_jsonl:open_semantic",
-            check="oneformer_data.formats.semantic_jsonl:problems",
-        ),
-        Dataset(
-            "webdataset",
-            "oneformer_data.shards.reader:open_shards",
-            check="oneformer_data.shards.verification:problems",
         ),
     ]
 

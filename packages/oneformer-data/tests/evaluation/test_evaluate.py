@@ -139,7 +139,7 @@ def test_tasks_without_ground_truth_are_not_scored(spec, easy, capsys):
     assert metrics(spec).keys() & {"mIoU", "AP", "PQ"} == {"mIoU"}
     assert "note: panoptic is not scored: the data has no ground truth for it\n" in capsys.readouterr().err
     with pytest.raises(
-        SpecError, match=r"^evaluate\.task: the data has no ground truth for instance; it needs coco_pan"
+        SpecError, match=r"^evaluate\.task: the data has no ground truth for instance; formats with it: coco_inst"
     ):
         evaluate.run(replace(semantic, evaluate=replace(spec.evaluate, task="instance")))
 

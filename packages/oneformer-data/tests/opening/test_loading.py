@@ -42,12 +42,13 @@ def test_lists_of_paths_become_one_data_set(folder, labels):
         ({"images": None}, "dataset.val.images: is not set; {json} needs it"),
         (
             {"annotations": "labels.txt", "panoptic": None},
-            "dataset.val.type: cannot be told from labels.txt: .jsonl is semantic_jsonl, .tar and shards.json are "
-            "webdataset, .json is coco_panoptic with dataset.val.panoptic and coco_instance without",
+            "dataset.val.type: is not set, and the name of labels.txt does not show the format; recognised are "
+            ".json as coco_instance, .json with dataset.val.panoptic as coco_panoptic, .jsonl as semantic_jsonl, "
+            ".tar and shards.json as webdataset",
         ),
         (
             {"type": "magic"},
-            "dataset.val.type: 'magic' has no reader here; installed: coco_instance, coco_panoptic, semantic_jsonl, "
+            "dataset.val.type: 'magic' is not installed; available: coco_instance, coco_panoptic, semantic_jsonl, "
             "webdataset",
         ),
         (

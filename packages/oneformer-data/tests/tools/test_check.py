@@ -137,11 +137,8 @@ def overlapping_pair(source, labels):
 
 
 def test_segments_that_overlap_where_the_format_permits_it_are_counted(folder, dataset, monkeypatch):
-    installed = registry.registry()
-    reader = Dataset("layers", "its_reader:open")
-    monkeypatch.setattr(
-        "oneformer_data.opening.loading.registry", lambda: replace(installed, datasets={"layers": reader})
-    )
+    installed = replace(registry.registry(), datasets={"layers": Dataset("layers", "its_reader:open", ("instance",))})
+    monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
     for module in ("oneformer_data.opening.loading", "oneformer_data.tools.check"):
         monkeypatch.setattr(f"{module}.resolve", lambda target: overlapping_pair)
     findings = found(folder, replace(dataset, val=replace(dataset.val, type="layers")))

@@ -127,14 +127,15 @@ def test_nothing_to_check_is_a_mistake_of_the_spec(overrides):
 def test_a_format_without_a_check_is_read_sample_by_sample(folder, overrides, monkeypatch):
     for name in ("11.png", "12.png"):
         (folder.root / "images" / name).write_bytes(b"no picture")
-    installed = registry.registry()
-    plain = Dataset("coco_panoptic", "oneformer_data.formats.coco_panoptic:open_panoptic")
-    monkeypatch.setattr(
-        "oneformer_data.opening.loading.registry", lambda: replace(installed, datasets={plain.name: plain})
-    )
-    assert len(found(folder, overrides)) == 2
+    plain = Dataset("plain", "oneformer_data.formats.coco_panoptic:open_panoptic", ("panoptic",))
+    installed = replace(registry.registry(), datasets={"plain": plain})
+    monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
+    folder.save()
+    loaded = load_spec([], overrides).spec
+    spec = replace(loaded, dataset=replace(loaded.dataset, val=replace(loaded.dataset.val, type="plain")))
+    assert len(list(check.problems(spec))) == 2
     (folder.root / "panoptic" / "11.png").unlink()
-    assert len(found(folder, overrides)) == 1  # opening stops at it
+    assert len(list(check.problems(spec))) == 1  # opening stops at it
 
 
 def test_it_is_found_through_the_hook_and_imports_no_torch():

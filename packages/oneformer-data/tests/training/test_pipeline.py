@@ -146,8 +146,8 @@ def test_probabilities_that_nobody_set_follow_the_data(instances):
     [
         (
             {"semantic": 0.0, "instance": 0.5, "panoptic": 0.5},
-            "panoptic has the probability 0.5, but dataset.train.annotations has no targets for it; it needs "
-            "coco_panoptic annotations",
+            "panoptic has the probability 0.5, but dataset.train.annotations has no targets for it; formats "
+            "with them: coco_panoptic, semantic_jsonl, webdataset",
         ),
         ({"semantic": 1.0}, "semantic has the probability 1.0, but"),
     ],

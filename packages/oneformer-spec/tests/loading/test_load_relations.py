@@ -183,22 +183,90 @@ class TestTasks:
         assert caught.value.problems == ("spec.yaml:3:3: export.checkpoint: is not set; export needs it",)
 
     def test_named_files_exist(self, tmp_path):
-        (tmp_path / "folder").mkdir()
-        (tmp_path / "file").touch()
-        missing = tmp_path / "missing"
+        (tmp_path / "folder.json").mkdir()
+        (tmp_path / "file.json").touch()
+        missing = tmp_path / "missing.json"
         found = self.problems(
             "train",
-            f"dataset.train.images={tmp_path / 'file'}",
-            f"dataset.train.annotations=[{tmp_path / 'file'}, {missing}]",
-            f"dataset.val.annotations={tmp_path / 'folder'}",
+            f"dataset.train.images={tmp_path / 'file.json'}",
+            f"dataset.train.annotations=[{tmp_path / 'file.json'}, {missing}]",
+            f"dataset.val.annotations={tmp_path / 'folder.json'}",
             f"dataset.label_map={missing}",
         )
         assert [problem.partition(": ")[2] for problem in found] == [
-            f"dataset.train.images: {tmp_path / 'file'} is no folder",
+            f"dataset.train.images: {tmp_path / 'file.json'} is not a folder",
             f"dataset.train.annotations: {missing} does not exist",
-            f"dataset.val.annotations: {tmp_path / 'folder'} is a folder, expected a file",
+            f"dataset.val.annotations: {tmp_path / 'folder.json'} is a folder, expected a file",
             f"dataset.label_map: {missing} does not exist",
         ]
+
+    @pytest.mark.parametrize(
+        ("annotations", "type"),
+        [
+            ("https://host/train/shards.json", None),
+            ("https://host/train/shards.json?token=a.b", None),
+            ("https://host/train/index.json", "webdataset"),
+            ("{folder}/train-{{000000..000003}}.tar", None),
+            ("{folder}/train-*.tar", None),
+            ("{folder}/train-00000[0-3].tar", None),
+            ("{folder}/train-000002.tar", None),
+            ("{folder}", "webdataset"),
+        ],
+    )
+    def test_tar_shards_are_named_by_url_pattern_file_or_folder(self, tmp_path, annotations, type):
+        for number in range(4):
+            (tmp_path / f"train-{number:06d}.tar").touch()
+        overrides = [f"dataset.train.annotations={json.dumps(annotations.format(folder=tmp_path))}"]
+        load_spec([], [*overrides, *([f"dataset.train.type={type}"] if type else [])], task="train")
+
+    @pytest.mark.parametrize("type", [None, "webdataset"])
+    @pytest.mark.parametrize(
+        ("annotations", "absent"),
+        [
+            ("a/shards.json", "a/shards.json"),
+            ("a/b.tar", "a/b.tar"),
+            ("a/b-*.tar", "a/b-*.tar"),
+            ("b-{00..11}.tar", "b-11.tar"),
+            ("b-{00..10}-{x,y}.tar", "b-00-x.tar"),
+        ],
+    )
+    def test_tar_shards_must_exist(self, tmp_path, monkeypatch, type, annotations, absent):
+        monkeypatch.chdir(tmp_path)
+        for number in range(11):
+            (tmp_path / f"b-{number:02d}.tar").touch()
+        typed = [f"dataset.train.type={type}"] if type else []
+        (problem,) = self.problems("train", f"dataset.train.annotations={json.dumps(annotations)}", *typed)
+        assert problem.endswith(f"dataset.train.annotations: {absent} does not exist")
+
+    @pytest.mark.parametrize(
+        ("annotations", "problem"),
+        [
+            ("https://host/a.json", "https://host/a.json is a URL; coco_instance is read from files alone"),
+            ("a-*.json", "a-*.json does not exist"),
+            (
+                "a.txt",
+                "is not set, and the name of a.txt does not show the format; recognised are .json as coco_instance, "
+                ".json with dataset.train.panoptic as coco_panoptic, .jsonl as semantic_jsonl, .tar and shards.json as "
+                "webdataset",
+            ),
+        ],
+    )
+    def test_other_annotations_are_files_that_show_their_format(self, tmp_path, monkeypatch, annotations, problem):
+        monkeypatch.chdir(tmp_path)
+        for name in ("a-1.json", "a.txt"):
+            (tmp_path / name).touch()
+        (found,) = self.problems("train", f"dataset.train.annotations={annotations}")
+        assert found.endswith(f": {problem}")
+
+    def test_each_annotation_file_of_a_list_is_in_a_format_of_its_own(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "a.json").touch()
+        (tmp_path / "maps").mkdir()
+        names = '["a.json", "https://host/shards.json", "https://host/b.json"]'
+        (found,) = self.problems(
+            "train", f"dataset.train.annotations={names}", 'dataset.train.panoptic=["maps", "", "maps"]'
+        )
+        assert found.endswith("https://host/b.json is a URL; coco_panoptic is read from files alone")
 
     def test_a_task_does_not_ask_for_the_files_of_another(self, tmp_path):
         checkpoint = tmp_path / "model.pth"

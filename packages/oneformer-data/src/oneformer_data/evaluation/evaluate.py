@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oneformer_data.datasets import ANNOTATIONS, allowed_tasks
+from oneformer_data.datasets import allowed_tasks
 from oneformer_data.evaluation.loop import DATA_SETS, Evaluation, Predict, count_parts, scores, window
 from oneformer_data.evaluation.report import table, without_classes
 from oneformer_data.opening.loading import open_parts, read_label_map
@@ -18,6 +18,7 @@ from oneformer_spec.commands.run_folder import RunFolder
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Label, Labels
+from oneformer_spec.plugins.annotation_formats import formats_for
 from oneformer_spec.processes.shares import Report, opened
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import DatasetSection, Spec
@@ -134,7 +135,7 @@ def tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> Sequence[Task]:
     scored = tuple(task for task in wanted if task in have)
     if not scored:
         raise SpecError(
-            f"evaluate.task: the data has no ground truth for {wanted[0]}; it needs {ANNOTATIONS[wanted[0]]}"
+            f"evaluate.task: the data has no ground truth for {wanted[0]}; formats with it: {formats_for(wanted[0])}"
         )
     for task in wanted:
         if task not in have:

@@ -18,7 +18,8 @@ from oneformer_data.sample import Sample
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
 from oneformer_spec.labels import Labels
-from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.plugins.annotation_formats import annotation_format
+from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.tasks import TASKS, Task
 
@@ -143,17 +144,12 @@ def open_source(source: Source, labels: Labels) -> Sequence[Sample]:
 
 
 def reader(source: Source, kind: str) -> Dataset:
-    """Return the installed reader of a type.
+    """Return the declaration of a type.
 
     Raises:
-        SpecError: There is none.
+        SpecError: It is not installed.
     """
-    readers = registry().datasets
-    if kind not in readers:
-        raise SpecError(
-            f"{source.section}.type: {kind!r} has no reader here; installed: {', '.join(readers) or 'none'}"
-        )
-    return readers[kind]
+    return annotation_format(source.annotations, type=kind, panoptic=bool(source.panoptic), section=source.section)
 
 
 def _shortened(numbers: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.plugins.annotation_formats import annotation_format
 from oneformer_spec.schema import DatasetSection, Split
 
 SHARDS = "webdataset"
@@ -13,7 +14,6 @@ INDEX_NAME = "shards.json"
 """What the index of a set of tar shards is called."""
 
 FIELDS = ("images", "annotations", "panoptic")
-_TYPES = {".json": "coco_instance", ".jsonl": "semantic_jsonl"}  # of files without a folder of PNGs
 
 
 @dataclass(frozen=True)
@@ -104,25 +104,15 @@ def _stem(path: Path) -> str:
 
 
 def source_type(source: Source) -> str:
-    """Return the reader of a data set: the one that the spec names, or what its paths tell.
+    """Return the name of a data set's format; see `annotation_format`.
 
     Raises:
-        SpecError: The file does not tell.
-        DataError: The file does not exist.
+        SpecError: Neither the spec nor the file's name shows it.
+        DataError: It must be a file, and does not exist.
     """
-    if source.type is not None:
-        return source.type
-    path = Path(source.annotations)
-    if path.name == INDEX_NAME or path.suffix == ".tar":  # a URL, or a pattern of several files, does not exist
-        return SHARDS
-    if not Path(source.annotations).exists():
-        raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
-    if source.panoptic:
-        return "coco_panoptic"
-    suffix = Path(source.annotations).suffix.lower()
-    if suffix in _TYPES:
-        return _TYPES[suffix]
-    raise SpecError(
-        f"{source.section}.type: cannot be told from {source.annotations}: .jsonl is semantic_jsonl, .tar and "
-        f"{INDEX_NAME} are {SHARDS}, .json is coco_panoptic with {source.section}.panoptic and coco_instance without"
+    declared = annotation_format(
+        source.annotations, type=source.type, panoptic=bool(source.panoptic), section=source.section
     )
+    if declared.places == ("file",) and not Path(source.annotations).exists():
+        raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
+    return declared.name

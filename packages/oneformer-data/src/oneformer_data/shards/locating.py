@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,8 @@ from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError
 from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.files.images import Content
+from oneformer_spec.files.patterns import matches, missing
+from oneformer_spec.plugins.annotation_formats import is_url
 
 
 def open_index(source: Source) -> tuple[Index, Store]:
@@ -34,16 +35,15 @@ def open_index(source: Source) -> tuple[Index, Store]:
         DataError: There is no index, it is wrong, or shards without an index are.
     """
     name = source.annotations
-    scheme = re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", name)
-    if scheme is not None:
-        return _on_server(name, scheme[0].lower())
+    if is_url(name):
+        return _on_server(name)
     path = Path(name)
     if path.is_dir() and (path / INDEX_NAME).exists():
         path = path / INDEX_NAME
     if path.is_dir():
         folder, tars = path, sorted(path.glob("*.tar"))
     elif path.suffix == ".tar":
-        folder, tars = path.parent, [path] if path.exists() else sorted(path.parent.glob(path.name))
+        folder, tars = path.parent, [path] if path.exists() else _fitting(name)
     else:
         store = FolderStore(Folder(path.parent, allow_outside=source.allow_outside_root))
         return parse(read_json(path), str(path)), store
@@ -53,7 +53,20 @@ def open_index(source: Source) -> tuple[Index, Store]:
     return _searched(tars, name), store
 
 
-def _on_server(url: str, scheme: str) -> tuple[Index, Store]:
+def _fitting(pattern: str) -> list[Path]:
+    """Return the tar files of a pattern; none where nothing fits it.
+
+    Raises:
+        DataError: It names a file that does not exist.
+    """
+    absent = missing(pattern)
+    if absent is not None and absent != pattern:
+        raise DataError(f"{pattern}: {absent} does not exist")
+    return [] if absent is not None else list(matches(pattern))
+
+
+def _on_server(url: str) -> tuple[Index, Store]:
+    scheme = url[: url.index(":") + 1].lower()
     if scheme not in ("http:", "https:"):
         why = "would run a command, which reading data never does" if scheme == "pipe:" else "is not read"
         raise DataError(f"{url}: {scheme} {why}; name a path, or an index by http: or https:")

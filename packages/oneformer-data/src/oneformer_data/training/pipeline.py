@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.datasets import ANNOTATIONS, allowed_tasks, part_of, shuffled, tasks_at
+from oneformer_data.datasets import allowed_tasks, part_of, shuffled, tasks_at
 from oneformer_data.opening.loading import joined, open_parts, read_labels
 from oneformer_data.sample import Sample
 from oneformer_data.training import colors, transforms
@@ -19,6 +19,7 @@ from oneformer_data.training.tokenizer import tokenize
 from oneformer_data.training.transforms import Color, Transform
 from oneformer_spec.errors import SpecError
 from oneformer_spec.labels import Labels
+from oneformer_spec.plugins.annotation_formats import formats_for
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.segmentation.frame import Size, normalise
 from oneformer_spec.segmentation.manifest import size_rule
@@ -188,7 +189,7 @@ def _check_tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> None:
             if not any(task in tasks for tasks in have.values()):
                 raise SpecError(
                     f"dataset.task_prob_train: {task} has the probability {probabilities[task]}, but "
-                    f"dataset.train.annotations has no targets for it; it needs {ANNOTATIONS[task]}"
+                    f"dataset.train.annotations has no targets for it; formats with them: {formats_for(task)}"
                 )
     for name, tasks in have.items():
         if not set(tasks) & set(wanted):

@@ -6,15 +6,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from oneformer_spec.errors import DataError, UsageError
+from oneformer_spec.errors import DataError, SpecError, UsageError
+from oneformer_spec.files.patterns import is_pattern
+from oneformer_spec.files.patterns import missing as missing_file
+from oneformer_spec.hooks import Dataset
 from oneformer_spec.labels import Labels
 from oneformer_spec.loading.relations import Finding, Relation, value_at
+from oneformer_spec.plugins.annotation_formats import annotation_format, is_url
+from oneformer_spec.schema.dataset import Split
 from oneformer_spec.schema.spec import Spec
 
 NUM_CLASSES = "model.sem_seg_head.num_classes"
 LABEL_MAP = "dataset.label_map"
-SPLIT_FIELDS = ("images", "annotations", "panoptic")
-FILE_TYPES = (None, "coco_panoptic", "coco_instance", "semantic_jsonl")
 
 # What a task cannot start without, and what must exist where it is set.
 REQUIRED = {
@@ -71,8 +74,7 @@ def file_relations(task: str | None) -> tuple[Relation, ...]:
         for path in EXISTING.get(task, ()):
             yield from _missing(spec, path)
         for split in _splits(spec, task):
-            for field in SPLIT_FIELDS:
-                yield from _missing(spec, f"dataset.{split}.{field}")
+            yield from _split_files(spec, f"dataset.{split}")
 
     return (required, existing, _label_map) if task == "train" else (required, existing)
 
@@ -107,17 +109,51 @@ def _splits(spec: Spec, task: str) -> tuple[str, ...]:
 
 
 def _missing(spec: Spec, path: str) -> Iterator[Finding]:
-    section, _, field = path.rpartition(".")
-    if field in SPLIT_FIELDS and value_at(spec, f"{section}.type") not in FILE_TYPES:
-        return  # a plugin's data need not be files
-    value = value_at(spec, path)
-    for name in [value] if isinstance(value, str) else value or ():
+    field = path.rpartition(".")[2]
+    for name in _names(value_at(spec, path)):
         if name and not _exists(name):
             yield Finding((path,), f"{name} does not exist")
         elif field in ("images", "panoptic", "images_dir") and name and not Path(name).is_dir():
-            yield Finding((path,), f"{name} is no folder")
-        elif field in ("annotations", "label_map") and name and Path(name).is_dir():
+            yield Finding((path,), f"{name} is not a folder")
+        elif field == "label_map" and name and Path(name).is_dir():
             yield Finding((path,), f"{name} is a folder, expected a file")
+
+
+def _split_files(spec: Spec, section: str) -> Iterator[Finding]:
+    """Yield what is missing of a split: its folders, and its annotations in the places that their format allows."""
+    split: Split = value_at(spec, section)
+    for field in ("images", "panoptic"):
+        yield from _missing(spec, f"{section}.{field}")
+    names, maps = _names(split.annotations), _names(split.panoptic)
+    for number, name in enumerate(names):
+        if not name:
+            continue
+        panoptic = bool(maps and maps[number if len(maps) == len(names) else 0])
+        try:
+            declared = annotation_format(name, type=split.type, panoptic=panoptic, section=section)
+        except SpecError as error:
+            path, _, message = str(error).partition(": ")
+            missing = None if _exists(name) else f"{name} does not exist"
+            yield Finding((f"{section}.annotations",), missing) if missing else Finding((path,), message)
+        else:
+            problem = _annotation_problem(name, declared)
+            if problem is not None:
+                yield Finding((f"{section}.annotations",), problem)
+
+
+def _annotation_problem(name: str, declared: Dataset) -> str | None:
+    """Return why annotations of a format cannot be where the spec says, or None."""
+    if _exists(name):
+        expected_file = "folder" not in declared.places and Path(name).is_dir()
+        return f"{name} is a folder, expected a file" if expected_file else None
+    if is_url(name):
+        return None if "url" in declared.places else f"{name} is a URL; {declared.name} is read from files alone"
+    missing = missing_file(name) if "pattern" in declared.places and is_pattern(name) else name
+    return missing and f"{missing} does not exist"
+
+
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
 
 
 def _exists(name: str) -> bool:

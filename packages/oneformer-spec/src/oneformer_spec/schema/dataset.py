@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from oneformer_spec.schema.option import option, section
 
 TASK_PROBABILITIES = {"semantic": 0.33, "instance": 0.33, "panoptic": 0.34}
-SPLIT_TYPES = ("coco_panoptic", "coco_instance", "semantic_jsonl", "webdataset")
 
 Paths = str | tuple[str, ...] | None
 """One path, several that are read one after the other, or none."""
@@ -19,7 +18,7 @@ class Split:
     """The images and annotations of one part of the data."""
 
     type: str | None = option(
-        None, choices=SPLIT_TYPES, help="Format of the annotations; null infers it from the file.", common=True
+        None, help="Format of the annotations; null infers it from the name of the file.", common=True
     )
     images: Paths = option(None, help="Folder, or folders, that the annotations' image names start from.", common=True)
     annotations: Paths = option(

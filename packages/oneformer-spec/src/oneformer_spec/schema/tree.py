@@ -8,9 +8,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
+from oneformer_spec.plugins.annotation_formats import annotation_formats
 from oneformer_spec.plugins.backbone_sections import section_types
 from oneformer_spec.plugins.option_shape import Shape, shape_of
-from oneformer_spec.schema.dataset import SPLIT_TYPES
 from oneformer_spec.schema.model import BackboneSection
 from oneformer_spec.schema.option import Option, is_option, stated
 from oneformer_spec.schema.spec import Spec
@@ -128,8 +128,8 @@ def _choices(path: str, declared: Option) -> tuple[str, ...]:
         return tuple(section_types())
     if path == "quantize.backend":
         return tuple(dict.fromkeys([*declared.choices, *registry().quantizers]))
-    if declared.choices == SPLIT_TYPES and path.endswith(".type"):
-        return tuple(dict.fromkeys([*SPLIT_TYPES, *registry().datasets]))
+    if path in ("dataset.train.type", "dataset.val.type", "dataset.test.type"):
+        return tuple(annotation_formats())
     return declared.choices
 
 
