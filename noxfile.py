@@ -122,7 +122,7 @@ def build(session: nox.Session) -> None:
     everything = fresh_environment(session, "everything")
     install(session, *(str(wheels[package]) + EXTRAS.get(package, "") for package in PACKAGES), python=everything)
     session.run(str(everything), "tests/checks/wheels.py", external=True)
-    for version, accepted in (("0.1.1", True), ("0.2.0", False)):
+    for version, accepted in (("0.2.1", True), ("0.3.0", False)):
         spec = wheel(session, copy_with_version(session, "spec", version), dist)
         others = [str(wheels[package]) for package in PACKAGES if package != "spec"]
         # Everything else is installed already, so this resolves without a look at any index.
@@ -255,7 +255,7 @@ def install(session: nox.Session, *requirements: str, python: Path | None = None
     codes = [1] if fails else [0]
     arguments = [*command, "-c", str(CONSTRAINTS), *requirements]
     output = session.run(*arguments, external=True, silent=True, success_codes=codes, env=uv_settings())
-    if fails and not re.search(r"oneformer-spec.*<0\.2", str(output)):
+    if fails and not re.search(r"oneformer-spec.*<0\.3", str(output)):
         session.error(f"refused for another reason than intended: {output}")
 
 

@@ -49,15 +49,19 @@ def test_a_dependency_has_a_lower_bound_only_and_its_pin_satisfies_it(repository
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_changelog_begins_with_the_version_or_the_next(repository: Path, package: str) -> None:
+def test_the_changelog_begins_with_the_version_and_its_date(repository: Path, package: str) -> None:
     changelog = (folder(repository, package) / "CHANGELOG.md").read_text()
-    assert project(repository, package)["version"] in re.findall(r"(?m)^## (\S+)", changelog)[:2]
-    assert re.search(r"(?m)^- \S", changelog), "the changelog says nothing"
+    headings = re.findall(r"(?m)^## (.*)", changelog)
+    assert re.fullmatch(rf"{re.escape(project(repository, package)['version'])} \(\d{{4}}-\d\d-\d\d\)", headings[0])
+    assert set(re.findall(r"(?m)^### (.*)", changelog)) <= {"Added", "Changed", "Fixed"}
+    newest = changelog.partition(f"## {headings[0]}")[2].partition("\n## ")[0]
+    assert re.search(r"(?m)^- \S", newest), "the changelog lists no change"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_installed_version_is_the_stated_one(repository: Path, package: str) -> None:
-    assert version(f"oneformer-{package}") == project(repository, package)["version"]
+    stated = project(repository, package)["version"]
+    assert version(f"oneformer-{package}") == stated, "the environment is older than pyproject.toml: install again"
 
 
 @pytest.mark.parametrize("package", PACKAGES)
