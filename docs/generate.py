@@ -117,7 +117,7 @@ def _options(command: Any) -> Iterator[str]:
 def _hooks() -> Iterator[str]:
     for name in sorted(name for name in vars(hooks.Hooks) if name.startswith("oneformer_")):
         yield f"hook {name}: {inspect.signature(getattr(hooks.Hooks, name)).return_annotation}"
-    kinds = (hooks.Backbone, hooks.Check, hooks.Command, hooks.Dataset, hooks.Evaluator, hooks.Flag)
+    kinds = (hooks.Backbone, hooks.Command, hooks.Dataset, hooks.Evaluator, hooks.Flag)
     for kind in (*kinds, hooks.Quantizer, hooks.Runtime):
         names = [
             field.name if field.default is MISSING else f"{field.name}={field.default!r}" for field in fields(kind)

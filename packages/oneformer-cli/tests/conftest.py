@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HOOKS = """
-from oneformer_spec.hooks import Check, Command, Flag, hookimpl
+from oneformer_spec.hooks import Command, Flag, hookimpl
 
 @hookimpl
 def oneformer_commands():
@@ -20,10 +20,18 @@ def oneformer_commands():
 """
 
 # Stands for oneformer-data, which is not installed where this package is tested alone.
-CHECK_HOOK = """
+DATA_HOOKS = """
+from oneformer_spec.hooks import Command, hookimpl
+
 @hookimpl
-def oneformer_checks():
-    return [Check(name, f"leaf_targets:{name}") for name in ("colour", "data", "whole")]
+def oneformer_commands():
+    return [Command("dataset", "oneformer_data.none:app", "Check images.", "app")]
+"""
+
+DATA_CHECK = """
+def problems(spec):
+    for number in range(spec.train.num_epochs):
+        yield f"leaf.png: item {number}: is torn"
 """
 
 TARGETS = """
@@ -47,16 +55,6 @@ def add(name: str, count: int = 1, fail: str = ""):
 def show():
     print("all leaves")
 
-def whole(spec):
-    return ()
-
-def colour(spec):
-    yield "leaf.png: is brown"
-
-def data(spec):
-    for number in range(spec.train.num_epochs):
-        yield f"leaf.png: item {number}: is torn"
-
 def measure(spec, dry_run):
     print(f"results_dir={spec.results_dir} num_epochs={spec.train.num_epochs} dry_run={dry_run}")
     if spec.train.num_epochs == 13:
@@ -75,10 +73,14 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def checking_plugin(plugin: Path) -> Path:
-    """Let `leaf-tools` declare the check `data` too."""
-    hooks = plugin / "leaf_hooks.py"
-    hooks.write_text(hooks.read_text() + CHECK_HOOK)
+def data_package(plugin: Path) -> Path:
+    """Install a stand-in for oneformer-data, which finds as many problems as the spec has epochs."""
+    write_distribution(plugin, "data-tools", "data_hooks", DATA_HOOKS)
+    tools = plugin / "oneformer_data" / "tools"
+    tools.mkdir(parents=True)
+    for file in (tools.parent / "__init__.py", tools / "__init__.py"):
+        file.touch()
+    (tools / "check.py").write_text(DATA_CHECK)
     return plugin
 
 

@@ -19,7 +19,7 @@ def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 ONLY_LEAF_TOOLS = """
 from importlib.metadata import entry_points
 from oneformer_spec.plugins import registry
-wanted = ("leaf-tools", "oneformer-cli", "oneformer-spec")
+wanted = ("leaf-tools", "data-tools", "oneformer-cli", "oneformer-spec")
 found = registry.load(point for point in entry_points(group="oneformer") if point.dist.name in wanted)
 registry.registry = lambda: found
 from oneformer_cli.main import main
@@ -28,7 +28,7 @@ main()
 
 
 def only_leaf_tools(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `oneformer` as if nothing but the command line and the plugin `leaf-tools` were installed."""
+    """Run `oneformer` as if nothing but the command line and the plugins of these tests were installed."""
     command = [sys.executable, "-c", ONLY_LEAF_TOOLS, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -97,7 +97,7 @@ def test_with_a_task_the_files_that_it_needs_are_checked(tmp_path: Path) -> None
     assert "absent" in done.stderr
 
 
-def test_problems_of_the_data_are_lines_and_exit_code_1(checking_plugin: Path, tmp_path: Path) -> None:
+def test_problems_of_the_data_are_lines_and_exit_code_1(data_package: Path, tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     file.write_text("train: {num_epochs: 2}")
     found = only_leaf_tools("validate", "-e", str(file), "--data")
@@ -107,6 +107,8 @@ def test_problems_of_the_data_are_lines_and_exit_code_1(checking_plugin: Path, t
         "leaf.png: item 1: is torn",
         f"{file}: 2 problems in the data",
     ]
+    found = only_leaf_tools("validate", "-e", str(file), "train.num_epochs=1", "--data")
+    assert found.stderr.splitlines()[1:] == [f"{file}: 1 problem in the data"]
 
 
 def test_without_the_package_that_checks_data_its_command_is_named(plugin: Path, tmp_path: Path) -> None:
@@ -114,22 +116,7 @@ def test_without_the_package_that_checks_data_its_command_is_named(plugin: Path,
     file.write_text("train: {num_epochs: 2}")
     found = only_leaf_tools("validate", "-e", str(file), "--data")
     assert (found.returncode, found.stdout) == (2, "")
-    assert (
-        found.stderr == "the check 'data' is not installed here; get it with: python -m pip install 'oneformer-data'\n"
-    )
-
-
-def test_a_check_of_a_plugin_runs_by_its_name(checking_plugin: Path, tmp_path: Path) -> None:
-    file = tmp_path / "spec.yaml"
-    file.write_text("train: {num_epochs: 1}")
-    found = only_leaf_tools("validate", "-e", str(file), "--check", "whole")
-    assert (found.returncode, found.stdout) == (0, f"{file}: valid; whole finds no problem\n")
-    found = only_leaf_tools("validate", "-e", str(file), "--check", "whole", "--check", "colour")
-    assert found.returncode == 1
-    assert found.stderr.splitlines() == ["leaf.png: is brown", f"{file}: 1 problem found by the check colour"]
-    found = only_leaf_tools("validate", "-e", str(file), "--check", "smell")
-    assert found.returncode == 2
-    assert found.stderr == "the check 'smell' is not installed here; there are colour, data, whole\n"
+    assert found.stderr == "--data needs oneformer-data; get it with: python -m pip install 'oneformer-data'\n"
 
 
 def test_what_a_task_would_refuse_is_not_valid_for_it(tmp_path: Path) -> None:

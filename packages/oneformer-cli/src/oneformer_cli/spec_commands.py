@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from oneformer_spec.commands.exit import note, report
-from oneformer_spec.errors import DataError
-from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.errors import DataError, UsageError
+from oneformer_spec.plugins.registry import VERB_PACKAGES, registry, resolve
+
+if TYPE_CHECKING:
+    from oneformer_spec.schema import Spec
 
 get_spec = typer.Typer(add_completion=False)
 get_schema = typer.Typer(add_completion=False)
 validate = typer.Typer(add_completion=False)
+
+DATA_PROBLEMS = "oneformer_data.tools.check:problems"
+"""`problems(spec)` yields a line per problem of the data; it comes with the package that brings `oneformer dataset`."""
 
 
 class Format(StrEnum):
@@ -62,9 +68,6 @@ def check_spec(
     data: Annotated[
         bool, typer.Option("--data", help="Also read all images and annotations of every split that is set.")
     ] = False,
-    checks: Annotated[
-        list[str] | None, typer.Option("--check", metavar="NAME", help="Also run a check of a plugin; may be repeated.")
-    ] = None,
 ) -> None:
     """Check a spec without running anything.
 
@@ -76,20 +79,29 @@ def check_spec(
 
     if task is not None and task not in registry().commands:
         required_paths(task)  # refuses what is no task
-    names = dict.fromkeys([*(["data"] if data else []), *(checks or [])])
-    chosen = [registry().check(name) for name in names]
+    problems_of = _data_problems() if data else None
     loaded = load_spec(experiment_spec, overrides or (), task=task)
     for line in loaded.notes:
         note(line)
     if task is not None:
         check_available(loaded.spec, task)
     files = ", ".join(map(str, experiment_spec))
-    for check in chosen:
-        if found := _count_reported(resolve(check.target)(loaded.spec)):
-            where = "in the data" if check.name == "data" else f"found by the check {check.name}"
-            raise DataError(f"{files}: {found} problem{'s' * (found > 1)} {where}")
-    passed = "".join(", and so is its data" if name == "data" else f"; {name} finds no problem" for name in names)
-    print(f"{files}: valid{f' for {task}' if task else ''}{passed}")
+    if problems_of is not None and (found := _count_reported(problems_of(loaded.spec))):
+        raise DataError(f"{files}: {found} problem{'s' * (found > 1)} in the data")
+    print(f"{files}: valid{f' for {task}' if task else ''}{', and so is its data' if data else ''}")
+
+
+def _data_problems() -> Callable[[Spec], Iterable[str]]:
+    """Return the function that finds the problems of a spec's data.
+
+    Raises:
+        UsageError: oneformer-data is not installed.
+    """
+    if "dataset" not in registry().commands:
+        package = VERB_PACKAGES["dataset"]
+        raise UsageError(f"--data needs {package}; get it with: python -m pip install '{package}'")
+    found: Callable[[Spec], Iterable[str]] = resolve(DATA_PROBLEMS)
+    return found
 
 
 def _count_reported(problems: Iterable[str]) -> int:

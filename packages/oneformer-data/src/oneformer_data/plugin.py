@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Check, Command, Evaluator, hookimpl
+from oneformer_spec.hooks import Command, Evaluator, hookimpl
 
 
 @hookimpl
@@ -21,12 +21,6 @@ def oneformer_commands() -> list[Command]:
             "dataset", "oneformer_data.commands.dataset:app", "Check, count, show, convert and pack images.", kind="app"
         ),
     ]
-
-
-@hookimpl
-def oneformer_checks() -> list[Check]:
-    """Declare what `oneformer validate --data` looks at."""
-    return [Check("data", "oneformer_data.tools.check:problems")]
 
 
 @hookimpl

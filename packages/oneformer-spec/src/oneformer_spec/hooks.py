@@ -170,14 +170,6 @@ class Logger:
     options: str | None = None
 
 
-@dataclass(frozen=True)
-class Check:
-    """What `oneformer validate --check <name>` looks at: `check(spec)` yields a line per problem, or none."""
-
-    name: str
-    target: str
-
-
 class Hooks:
     """All hooks of the `oneformer` group."""
 
@@ -194,11 +186,6 @@ class Hooks:
     @hookspec
     def oneformer_datasets(self) -> Sequence[Dataset]:
         """Add values of `dataset.<split>.type`."""
-        return ()
-
-    @hookspec
-    def oneformer_checks(self) -> Sequence[Check]:
-        """Add what `oneformer validate` can check beyond the spec itself."""
         return ()
 
     @hookspec

@@ -244,7 +244,6 @@ def test_the_hooks_are_these():
     assert sorted(name for name in vars(hooks.Hooks) if name.startswith("oneformer_")) == [
         "oneformer_backbones",
         "oneformer_callbacks",
-        "oneformer_checks",
         "oneformer_commands",
         "oneformer_datasets",
         "oneformer_evaluators",

@@ -18,7 +18,6 @@ from oneformer_spec.hooks import (
     GROUP,
     Backbone,
     Callback,
-    Check,
     Command,
     Dataset,
     Evaluator,
@@ -30,7 +29,7 @@ from oneformer_spec.hooks import (
     Transform,
 )
 
-# Which distribution brings a verb, a check or a suffix, so that its absence can name the cure.
+# Which distribution brings a verb, a runtime or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "train": "oneformer-train",
@@ -46,7 +45,6 @@ VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
         "model-info": "oneformer-model",
     }
 )
-CHECK_PACKAGES: Mapping[str, str] = MappingProxyType({"data": "oneformer-data"})
 RUNTIME_PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "torch": "oneformer-model",
@@ -77,7 +75,6 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "command": ("oneformer_commands", Command),
         "backbone": ("oneformer_backbones", Backbone),
         "dataset": ("oneformer_datasets", Dataset),
-        "check": ("oneformer_checks", Check),
         "evaluator": ("oneformer_evaluators", Evaluator),
         "quantizer": ("oneformer_quantizers", Quantizer),
         "runtime": ("oneformer_runtimes", Runtime),
@@ -106,7 +103,6 @@ class Registry:
     commands: Mapping[str, Command] = field(default_factory=dict)
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
-    checks: Mapping[str, Check] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
@@ -138,18 +134,6 @@ class Registry:
         if package is None:
             raise UsageError(f"no command {name!r}; installed: {', '.join(sorted(self.commands))}")
         raise UsageError(f"{name} is not installed here; get it with: python -m pip install '{package}'")
-
-    def check(self, name: str) -> Check:
-        """Return a check of `validate`; its absence names the package that brings it.
-
-        Raises:
-            UsageError: No installed plugin has the check.
-        """
-        if name in self.checks:
-            return self.checks[name]
-        package, known = CHECK_PACKAGES.get(name), ", ".join(self.checks) or "none"
-        cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
-        raise UsageError(f"the check {name!r} is not installed here; {cure}")
 
     def quantizer(self, name: str) -> Quantizer:
         """Return the library that `quantize.backend` names; its absence names the package that brings it.
