@@ -29,17 +29,6 @@ from oneformer_spec.schema.tree import leaves
 ROWS: tuple[Row, ...] = (*model.ROWS, *dataset.ROWS, *train.ROWS, *tasks.ROWS, *deploy.ROWS)
 NO_EFFECT = [path for path, leaf in leaves().items() if leaf.option.no_effect]
 BUILT_IN = [backbone.name for backbone in oneformer_backbones()]
-WAITING_BACKBONES = [
-    name
-    for name in BUILT_IN
-    for row in PENDING
-    if row.path == "model.backbone.type" and row.waits is not None and row.waits(name)
-]
-# Fields whose row in PENDING says which values wait need a row here for the others; this one may have no others.
-ALL_BUT_DEFAULT_WAITS = {"model.backbone.type"} if len(WAITING_BACKBONES) == len(BUILT_IN) - 1 else set()
-WAITING_OPTIONS = [
-    (name, path) for name in WAITING_BACKBONES for path in leaves() if path.startswith(f"model.backbone.{name}.")
-]
 Start = Callable[[tuple[str, ...]], Case]
 
 
@@ -113,12 +102,11 @@ def before(start: Start) -> Callable[[Row], object]:
 class TestCoverage:
     def test_every_field_is_in_one_place(self):
         acting = [row.path for row in ROWS]
-        partly = {row.path for row in PENDING if row.waits is not None} - ALL_BUT_DEFAULT_WAITS
-        pending = {leaf.path for _, leaf in waiting()} | {path for _, path in WAITING_OPTIONS}
+        pending = {leaf.path for _, leaf in waiting()}
         fields = {path for path in leaves() if not of_plugin(path)}
-        assert sorted(fields - {*acting, *(pending - partly), *NO_EFFECT}) == []
+        assert sorted(fields - {*acting, *pending, *NO_EFFECT}) == []
         assert sorted(path for path in acting if acting.count(path) > 1 or path not in fields) == []
-        assert sorted({*acting} & ({*NO_EFFECT} | (pending - partly))) == []
+        assert sorted({*acting} & ({*NO_EFFECT, *pending})) == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.path)
@@ -136,23 +124,16 @@ def test_the_field_acts(row: Row, start: Start, before: Callable[[Row], object])
 @pytest.mark.parametrize(("row", "leaf"), waiting(), ids=lambda part: part.path)
 class TestPending:
     def test_loading_accepts_it(self, row, leaf, start):
-        assert leaf.path in start(setting(row, leaf)).spec.written
+        assert leaf.path in start((setting(leaf),)).spec.written
 
     def test_the_command_refuses_it(self, row, leaf, start):
-        case = start(setting(row, leaf))
+        case = start((setting(leaf),))
         for name in row.commands:
             with pytest.raises(SpecError) as caught:
                 case.start(name)
             (problem,) = [line for line in caught.value.problems if line.startswith(f"{leaf.path}: ")]
             assert "not available yet" in problem
         assert case.files() == []
-
-
-@pytest.mark.parametrize(("name", "path"), WAITING_OPTIONS, ids=lambda part: str(part))
-def test_an_option_of_a_backbone_that_waits_is_refused_with_it(name: str, path: str, start: Start) -> None:
-    case = start((f"model.backbone.type={name}",))
-    with pytest.raises(SpecError, match=r"model\.backbone\.type: .* not available yet"):
-        case.start("train")
 
 
 @pytest.mark.parametrize("path", NO_EFFECT)

@@ -5,11 +5,6 @@ from __future__ import annotations
 from oneformer_spec.commands.unavailable import PENDING, Pending
 from oneformer_spec.schema.tree import Leaf, leaves
 
-# What no rule gives: a file that must be there, a field that the spec accepts in company alone, a value behind null.
-SETTINGS = {
-    "quantize.algorithm": ("awq_clip", "quantize.model_path=$model"),
-}
-
 
 def waiting() -> list[tuple[Pending, Leaf]]:
     """Return every field that waits, with its row."""
@@ -21,27 +16,21 @@ def waiting() -> list[tuple[Pending, Leaf]]:
     ]
 
 
-def setting(row: Pending, leaf: Leaf) -> tuple[str, ...]:
-    """Return words that ask for the feature."""
-    value, *company = SETTINGS.get(leaf.path) or (_other(row, leaf),)
-    return (*company, f"{leaf.path}={value}")
-
-
-def _other(row: Pending, leaf: Leaf) -> str:
+def setting(leaf: Leaf) -> str:
+    """Return an override that asks for the feature: another value than the default."""
     default = leaf.default
     if leaf.option.choices and not isinstance(default, list):
-        waits = row.waits or (lambda value: value != default)
-        return next(choice for choice in leaf.option.choices if waits(choice))
+        return f"{leaf.path}={next(choice for choice in leaf.option.choices if choice != default)}"
     match default:
         case bool():
-            return str(not default).lower()
+            return f"{leaf.path}={str(not default).lower()}"
         case int():
-            return str(default + 1)
+            return f"{leaf.path}={default + 1}"
         case float():
-            return str(default + 0.5)
+            return f"{leaf.path}={default + 0.5}"
         case list():
-            return "[other]"
+            return f"{leaf.path}=[other]"
         case dict():
-            return "{other: 1}"
+            return f"{leaf.path}={{other: 1}}"
         case _:
-            return "other"
+            return f"{leaf.path}=other"

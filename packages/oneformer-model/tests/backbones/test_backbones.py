@@ -11,7 +11,6 @@ from oneformer_model.backbones import Staged
 from oneformer_model.build import backbone_declarations, build
 from oneformer_model.onnx_export.graph import Shape, write_graph
 from oneformer_model.testing import check_backbone
-from oneformer_spec.commands.unavailable import PENDING
 from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.schema import BackboneSection
 from oneformer_spec.schema.tree import plain
@@ -34,12 +33,6 @@ CASES = [pytest.param(name, options, id=case) for name, cases in TINY.items() fo
 SMALL_CASES = [case for case in CASES if case.id != "efficientvit-l"]  # a graph of 150 MB takes its time
 
 
-def built_in():
-    """Return the names of the backbones that this version has."""
-    waits = next((row.waits for row in PENDING if row.path == "model.backbone.type"), lambda name: False)
-    return [name for name in backbone_declarations() if not waits(name)]
-
-
 @pytest.fixture
 def with_backbone(section):
     """The tiny network's section with another backbone."""
@@ -53,7 +46,7 @@ def with_backbone(section):
 
 
 def test_every_backbone_is_tested_here():
-    assert sorted(TINY) == sorted(built_in())
+    assert sorted(TINY) == sorted(backbone_declarations())
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

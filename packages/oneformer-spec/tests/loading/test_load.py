@@ -181,7 +181,7 @@ def merge(lower, upper):
         ("train.clip_grad_type", "full_model", "full"),
         ("train.optim.lr_scheduler", "Warmuppoly", "WarmupPoly"),
         ("model.backbone.type", "D2SwinTransformer", "swin"),
-        ("model.backbone.type", "d2radio", "radio"),
+        ("model.backbone.type", "d2dinat", "dinat"),
         ("train.optim.type", "adamw", "AdamW"),
         ("model.sem_seg_head.norm", "syncbn", "SyncBN"),
     ],
@@ -260,11 +260,28 @@ class TestNotes:
         assert "dataset.task_prob_val has no effect" in load_spec([], ["dataset.task_prob_val.semantic=1"]).notes[0]
 
     def test_an_option_of_another_backbone_is_named(self):
-        words = ["model.backbone.dinat.kernel_size=5", "model.backbone.radio.num_teacher=4"]
+        words = ["model.backbone.dinat.kernel_size=5", "model.backbone.timm.pretrained=false"]
         assert load_spec([], words).notes == (
             "model.backbone.dinat.kernel_size has no effect: model.backbone.type is swin",
         )
         assert load_spec([], [*words, "model.backbone.type=dinat"]).notes == ()
+
+    def test_options_of_radio_are_ignored_with_one_note(self, write):
+        file = write("model:\n  backbone:\n    radio: {num_teacher: 4, backbone: vit_base_patch16_224}\n")
+        loaded = load_spec([file], ["model.backbone.radio.window_size=16"])
+        assert loaded.notes == ("model.backbone.radio is ignored: RADIO is not available yet",)
+        assert "radio" not in to_dict(loaded.spec)["model"]["backbone"]
+
+    @pytest.mark.parametrize("task", [None, "export"])
+    @pytest.mark.parametrize("algorithm", ["awq_clip", "awq_lite", "AWQ_full"])
+    def test_an_awq_algorithm_is_ignored_where_nothing_is_quantized(self, tmp_path, task, algorithm):
+        model = tmp_path / "model.pth"
+        model.touch()
+        words = [f"quantize.algorithm={algorithm}", f"export.checkpoint={model}"]
+        loaded = load_spec([], words, task=task)
+        assert loaded.notes == (f"quantize.algorithm: {algorithm} is ignored: AWQ is not available yet",)
+        assert loaded.spec.quantize.algorithm == "minmax"
+        assert "quantize.algorithm" not in loaded.spec.written
 
     @pytest.mark.parametrize(
         ("kind", "setting", "part"),

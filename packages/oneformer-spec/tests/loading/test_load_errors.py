@@ -70,7 +70,9 @@ trian: {}
         ("export: {input_width: 100}", "found 100, expected a whole number >= 32, a multiple of 32"),
         ("train: {seed: 1, seed: 2}", "spec.yaml:1:18: the key 'seed' stands twice, first at spec.yaml:1:9"),
         ("dataset: {train: {type: coco_panotic}}", "did you mean coco_panoptic?"),
-        ("model: {backbone: {type: swim}}", "one of swin, efficientvit, timm, dinat, radio"),
+        ("model: {backbone: {type: swim}}", "one of swin, efficientvit, timm, dinat"),
+        ("model: {backbone: {type: radio, radio: {num_teacher: 4}}}", "RADIO is not available yet"),
+        ("model: {backbone: {name: D2RADIO}}", "RADIO is not available yet"),
     ],
 )
 def test_a_problem_says_what_to_do(complain, text, problem):
@@ -78,6 +80,17 @@ def test_a_problem_says_what_to_do(complain, text, problem):
     assert len(found) == 1
     assert problem in found[0]
     assert found[0].startswith("spec.yaml:1:")
+
+
+def test_quantizing_with_awq_is_refused(tmp_path):
+    model = tmp_path / "model.pth"
+    model.touch()
+    with pytest.raises(SpecError) as caught:
+        load_spec([], ["quantize.algorithm=awq_lite", f"quantize.model_path={model}"], task="quantize")
+    assert caught.value.problems == (
+        'quantize.algorithm=awq_lite: quantize.algorithm: found "awq_lite", '
+        "expected one of minmax, max, entropy, rtn_dq or null; AWQ is not available yet",
+    )
 
 
 def test_an_override_stands_in_place_of_the_line(complain):

@@ -228,7 +228,7 @@ def test_a_target_whose_module_fails_is_one_line(install):
 
 def test_this_package_declares_the_built_in_backbones():
     found = registry.load(importlib.metadata.distribution("oneformer-spec").entry_points)
-    assert list(found.backbones) == ["dinat", "efficientvit", "radio", "swin", "timm"]
+    assert list(found.backbones) == ["dinat", "efficientvit", "swin", "timm"]
     assert set(found.owners.values()) == {"oneformer-spec:spec"}
     assert found.warnings == ()
     assert found.backbones == {backbone.name: backbone for backbone in builtins.oneformer_backbones()}

@@ -1,4 +1,4 @@
-"""Other spellings: the paths and values that older specs use, read as the canonical ones with a note."""
+"""What older specs hold: other paths and values are read as the canonical ones, unavailable features left out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 from oneformer_spec.loading.dotted import get, has, put, remove
 from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems, shown
+from oneformer_spec.plugins.backbone_sections import section_types
+from oneformer_spec.schema.deploy import AWQ
 from oneformer_spec.schema.tree import Leaf, leaves
 
 ALIASES = {
@@ -21,6 +23,8 @@ ALIASES = {
     "train.clip_gradients.clip_value": "train.clip_grad_norm",
     "train.clip_gradients.norm_type": "train.clip_grad_norm_type",
 }
+RADIO = "model.backbone.radio"
+ALGORITHM = "quantize.algorithm"
 CLIPPING = "train.clip_gradients"
 CLIPPING_ENABLED = "train.clip_gradients.enabled"
 _BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}
@@ -34,6 +38,19 @@ def read_aliases(layer: Layer, notes: list[str], problems: Problems) -> None:
             _move(layer, alias, path, remove(layer.data, alias), notes, problems)
     if has(layer.data, CLIPPING):
         _check_clipping(layer, remove(layer.data, CLIPPING), problems)
+
+
+def leave_out_radio(layer: Layer, notes: list[str]) -> None:
+    """Drop the options of the backbone RADIO, which is not available yet, with one note; a plugin may bring one."""
+    if "radio" not in section_types() and has(layer.data, RADIO):
+        remove(layer.data, RADIO)
+        notes.append(f"{RADIO} is ignored: RADIO is not available yet")
+
+
+def leave_out_awq(layer: Layer, notes: list[str]) -> None:
+    """Drop an AWQ algorithm of `quantize`, with one note: to the other tasks it makes no difference."""
+    if has(layer.data, ALGORITHM) and str(get(layer.data, ALGORITHM)).lower() in AWQ:
+        notes.append(f"{ALGORITHM}: {remove(layer.data, ALGORITHM)} is ignored: AWQ is not available yet")
 
 
 def canonical_value(leaf: Leaf, value: Any) -> Any:

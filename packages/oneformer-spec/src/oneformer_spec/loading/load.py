@@ -9,7 +9,7 @@ from typing import Any
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.files.encryption import KEY_VARIABLE, key_of_environment
-from oneformer_spec.loading.aliases import read_aliases
+from oneformer_spec.loading.aliases import leave_out_awq, leave_out_radio, read_aliases
 from oneformer_spec.loading.derived import TASKS_WITH_DEVICES, derived
 from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.loading.layers import Layer, merge, read_file
@@ -50,6 +50,8 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
     problems = Problems()
     notes: list[str] = [*backbone_sections().warnings]
     written = _written(files, overrides, problems, notes)
+    if task != "quantize":
+        leave_out_awq(written, notes)
     broken = check_values(written, problems, notes)
     if problems.unreadable:
         raise SpecError(problems.lines())
@@ -83,6 +85,7 @@ def _written(files: Sequence[str | Path], overrides: Sequence[str], problems: Pr
     whole = Layer()
     for layer in layers:
         read_aliases(layer, notes, problems)
+        leave_out_radio(layer, notes)
         check_keys(layer, problems)
         merge(whole, layer)
     return whole

@@ -10,7 +10,7 @@ from typing import Any
 from oneformer_spec.loading.dotted import has
 from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems
-from oneformer_spec.schema.backbones import DinatOptions, RadioOptions, SwinOptions
+from oneformer_spec.schema.backbones import DinatOptions, SwinOptions
 from oneformer_spec.schema.spec import Spec
 
 PROBABILITY_TOLERANCE = 0.01 + 1e-9
@@ -100,7 +100,7 @@ def _decoder(spec: Spec) -> Iterator[Finding]:
 def _levels(spec: Spec) -> Iterator[Finding]:
     head, name = spec.model.sem_seg_head, spec.model.backbone.type
     options = spec.model.backbone.options
-    available = options.out_features if isinstance(options, SwinOptions | DinatOptions | RadioOptions) else None
+    available = options.out_features if isinstance(options, SwinOptions | DinatOptions) else None
     inner, outer = "model.sem_seg_head.deformable_transformer_encoder_in_features", "model.sem_seg_head.in_features"
     deformable = head.pixel_decoder_name == "MSDeformAttnPixelDecoder"
     encoded = head.deformable_transformer_encoder_in_features if deformable else ()

@@ -9,7 +9,6 @@ _BACKBONES = {
     "efficientvit": ("oneformer_model.backbones.timm_backbones:efficientvit", "EfficientVitOptions"),
     "timm": ("oneformer_model.backbones.timm_backbones:TimmBackbone", "TimmOptions"),
     "dinat": ("oneformer_model.backbones.dinat:DilatedNeighborhoodTransformer", "DinatOptions"),
-    "radio": ("oneformer_model.backbones.radio:Radio", "RadioOptions"),
 }
 
 

@@ -3,7 +3,6 @@
 from oneformer_spec.schema.backbones import (
     DinatOptions,
     EfficientVitOptions,
-    RadioOptions,
     SwinOptions,
     TimmOptions,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "Optim",
     "Option",
     "PostProcessing",
-    "RadioOptions",
     "SemSegHead",
     "Spec",
     "Split",

@@ -101,25 +101,6 @@ class DinatOptions:
 
 
 @dataclass(frozen=True)
-class RadioOptions:
-    """RADIO, a vision transformer distilled from several teachers."""
-
-    resolution: tuple[int, int] = option((1024, 1024), minimum=16, help="Height and width in pixels of its input.")
-    backbone: str = option("vit_base_patch16_224", help="Vision transformer inside.", common=True)
-    summary_idxs: tuple[int, ...] = option((0, 1, 2), minimum=0, distinct=True, help="Class tokens of the summary.")
-    window_size: int | None = option(None, minimum=1, help="Edge of an attention window in patches; null is global.")
-    num_teacher: int = option(4, minimum=1, help="Teachers, each with a class token.")
-    cpe_max_size: int = option(2048, minimum=16, help="Largest image edge in pixels of the position code.")
-    register_multiple: int = option(
-        8, minimum=1, help="Class tokens and registers are filled up to a multiple of this."
-    )
-    out_features: tuple[str, ...] = option(
-        FEATURES, choices=FEATURES, min_length=1, distinct=True, help="Levels that the backbone hands out."
-    )
-    use_checkpoint: bool = option(False, help="Recompute activations in the backward pass to save memory.")
-
-
-@dataclass(frozen=True)
 class EfficientVitOptions:
     """EfficientViT of MIT's Han Lab, as timm has it."""
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from oneformer_spec.schema.option import option, section
 
+AWQ = ("awq_clip", "awq_lite", "awq_full")
+"""Algorithms that a spec written for TAO or an earlier version may name; none is available yet."""
+
 
 @dataclass(frozen=True)
 class TensorRt:
@@ -68,7 +71,8 @@ class QuantizeSection:
     )
     algorithm: str | None = option(
         "minmax",
-        choices=("minmax", "max", "entropy", "awq_clip", "awq_lite", "awq_full", "rtn_dq"),
+        choices=("minmax", "max", "entropy", "rtn_dq"),
+        replaced=dict.fromkeys(AWQ, "AWQ is not available yet"),
         help="How the ranges of values are found.",
     )
     layers: tuple[Mapping[str, Any], ...] = option((), help="Settings of single layers, one mapping each.")

@@ -9,14 +9,20 @@ from typing import Any
 from oneformer_spec.plugins.backbone_sections import default_sections
 from oneformer_spec.schema.option import NOT_AN_OPTION, option, section, stated
 
-DETECTRON2_BACKBONES = {"D2SwinTransformer": "swin", "D2DiNAT": "dinat", "D2RADIO": "radio"}
+DETECTRON2_BACKBONES = {"D2SwinTransformer": "swin", "D2DiNAT": "dinat"}
 
 
 @dataclass(frozen=True)
 class BackboneSection:
     """The feature extractor: `type` chooses one of `sections`, which hold every backbone's options by its name."""
 
-    type: str = option("swin", spellings=DETECTRON2_BACKBONES, help="Name of the backbone.", common=True)
+    type: str = option(
+        "swin",
+        spellings=DETECTRON2_BACKBONES,
+        replaced=dict.fromkeys(("radio", "d2radio"), "RADIO is not available yet"),
+        help="Name of the backbone.",
+        common=True,
+    )
     freeze_at: int = option(
         0, minimum=-1, help="Leading parts that are not trained: 1 is the stem, 2 the first stage too.", common=True
     )
