@@ -26,8 +26,7 @@ def test_the_counts_are_those_of_sorting(seed, different, size):
     assert tuple(part.tolist() for part in pair_counts(first, second)) == expected
 
 
-def test_more_values_than_slots_are_counted_right():
-    """Two values then share a slot of the table for certain."""
+def test_a_map_without_two_equal_pixels_is_counted_right():
     ids = np.random.default_rng(0).permutation(20_000).astype(np.int32)
     assert value_counts(ids) == dict.fromkeys(range(20_000), 1)
     first, second, pixels = pair_counts(ids, ids[::-1].copy())
