@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Size = tuple[int, int]
-"""Height and width in pixels."""
+from oneformer_data.formats import rle
+from oneformer_data.formats.rle import Size
 
 Point = tuple[float, float]
-"""x and y in pixels; the upper left corner of a picture is (0, 0), the middle of its first pixel (0.5, 0.5)."""
+"""x and y in pixels; the upper left corner of an image is (0, 0), the middle of its first pixel (0.5, 0.5)."""
 
 
 def draw(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
-    """Return the mask (H, W) of a shape, cut off at the picture's borders.
+    """Return the mask (H, W) of a shape, cut off at the image's borders.
 
     Raises:
         ValueError: The shape is of another kind, has wrong points, or covers no pixel.
@@ -37,17 +37,12 @@ def draw(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
 
 
 def _polygon(points: list[Point], size: Size) -> NDArray[np.bool_]:
-    """Fill the pixels whose middle lies in a polygon; where it overlaps itself it is empty."""
-    height, width = size
-    crossings = np.zeros((height, width + 1), dtype=np.int32)  # of its edges with the line left of each middle
-    for (x, y), (next_x, next_y) in zip(points, points[1:] + points[:1], strict=True):
-        low, high = np.clip(np.ceil(np.sort([y, next_y]) - 0.5), 0, height).astype(int)
-        rows = np.arange(low, high)
-        if len(rows):
-            meets = x + (rows + 0.5 - y) * (next_x - x) / (next_y - y)
-            np.add.at(crossings, (rows, np.clip(np.ceil(meets - 0.5), 0, width).astype(int)), 1)
-    inside: NDArray[np.bool_] = np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
-    return inside
+    """Fill a polygon as polygons of COCO are filled: by pycocotools."""
+    corners = [number for point in points for number in point]
+    problem = rle.segmentation_problem([corners], size)
+    if problem is not None:
+        raise ValueError(f"cannot be filled: {problem}")
+    return rle.draw((tuple(corners),), size)
 
 
 def _rectangle(points: list[Point], size: Size) -> NDArray[np.bool_]:
