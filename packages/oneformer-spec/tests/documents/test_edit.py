@@ -1,5 +1,7 @@
 """`spec set` changes values in place and leaves the rest of the text as the user wrote it."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,64 @@ def test_json(edit):
         '{\n  "train": {\n    "seed": 4, "optim": {"lr": 1}\n  },\n'
         '  "model": {"precise_msda": true}, "model_name": "x y"\n}\n'
     )
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        ("before", "overrides", "after"),
+        [
+            (
+                b"# mine\r\ntrain:\r\n  seed: 1 # x\r\n",
+                ["train.seed=2", "train.optim.lr=3"],
+                b"# mine\r\ntrain:\r\n  seed: 2 # x\r\n  optim:\r\n    lr: 3\r\n",
+            ),
+            (b"train:\r\n  seed: 1", ["model_name=a"], b"train:\n  seed: 1\nmodel_name: a\n".replace(b"\n", b"\r\n")),
+            (b"a: 1\r\ntrain:\n  seed: 1\n", ["train.seed=2"], b"a: 1\r\ntrain:\n  seed: 2\n"),
+            (b"\xef\xbb\xbftrain: {seed: 1}\r\n", ["train.seed=2"], b"\xef\xbb\xbftrain: {seed: 2}\r\n"),
+            (b"\xef\xbb\xbf", ["train.seed=2"], b"\xef\xbb\xbftrain:\n  seed: 2\n"),
+        ],
+    )
+    def test_line_ends_and_byte_order_mark_stay(self, tmp_path, before, overrides, after):
+        path = tmp_path / "spec.yaml"
+        path.write_bytes(before)
+        set_values(path, overrides)
+        assert path.read_bytes() == after
+
+    def test_json_keeps_its_line_ends_too(self, tmp_path):
+        path = tmp_path / "spec.json"
+        path.write_bytes(b'{\r\n  "train": {"seed": 1}\r\n}\r\n')
+        set_values(path, ["train.seed=2", "model_name=a"])
+        assert path.read_bytes() == b'{\r\n  "train": {"seed": 2}, "model_name": "a"\r\n}\r\n'
+
+    @pytest.mark.parametrize("mode", [0o600, 0o640, 0o755])
+    def test_the_mode_stays(self, tmp_path, mode):
+        path = tmp_path / "spec.yaml"
+        path.write_text("encryption_key: secret\n")
+        path.chmod(mode)
+        set_values(path, ["train.seed=2"])
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+    def test_the_owner_stays(self, tmp_path):
+        path = tmp_path / "spec.yaml"
+        path.write_text("train: {seed: 1}\n")
+        os.chown(path, 1234, 4321)
+        set_values(path, ["train.seed=2"])
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+    def test_of_a_symbolic_link_the_target_changes(self, tmp_path):
+        target = tmp_path / "specs" / "leaf.yaml"
+        target.parent.mkdir()
+        target.write_text("train: {seed: 1}\n")
+        target.chmod(0o640)
+        (tmp_path / "current.yaml").symlink_to("specs/leaf.yaml")
+        (tmp_path / "spec.yaml").symlink_to("current.yaml")
+        set_values(tmp_path / "spec.yaml", ["train.seed=2"])
+        assert os.readlink(tmp_path / "spec.yaml") == "current.yaml"
+        assert os.readlink(tmp_path / "current.yaml") == "specs/leaf.yaml"
+        assert target.read_text() == "train: {seed: 2}\n"
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+        assert [path.name for path in target.parent.iterdir()] == ["leaf.yaml"]
 
 
 @pytest.mark.parametrize(

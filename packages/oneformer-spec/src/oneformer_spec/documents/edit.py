@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,13 @@ if TYPE_CHECKING:
 
 Emit = Callable[[Any], str]
 
+_LINE_FEED_ALONE = re.compile(r"(?<!\r)\n")
+
 
 def set_values(file: str | Path, overrides: Sequence[str]) -> None:
     """Write `path.to.field=value` settings into a YAML or JSON file, keeping comments, order and quotes.
+
+    The file also keeps its mode, line ends and byte order mark; of a symbolic link the target changes.
 
     Raises:
         SpecError: A setting is wrong, or makes the spec wrong; the file stays as it is.
@@ -33,7 +39,7 @@ def set_values(file: str | Path, overrides: Sequence[str]) -> None:
     path = Path(file)
     data = read_file(path, 0, Problems()).data
     _refuse_new_problems(path, overrides)
-    text = read_text(path)
+    text = original = read_text(path)
     emit: Emit = json.dumps if path.suffix.lower() == ".json" else flow
     for argument in overrides:
         parts = split_override(argument)
@@ -43,7 +49,20 @@ def set_values(file: str | Path, overrides: Sequence[str]) -> None:
         put(data, ".".join(keys), value)
         text = _edited(text, keys, value, emit)
         _check_edit(text, data, f"{path}: {'.'.join(keys)}")
-    write_atomically(path, text)
+    target = path.resolve()
+    write_atomically(target, _mark(target) + _with_line_ends(text, original), permissions_of=target)
+
+
+def _mark(path: Path) -> str:
+    """Return the byte order mark that a file begins with, or nothing."""
+    with open(path, "rb") as file:
+        return "\ufeff" if file.read(len(BOM_UTF8)) == BOM_UTF8 else ""
+
+
+def _with_line_ends(text: str, original: str) -> str:
+    """Return a text with CRLF at the end of every line where the original has it at all of them."""
+    has_crlf = "\r\n" in original and not _LINE_FEED_ALONE.search(original)
+    return _LINE_FEED_ALONE.sub("\r\n", text) if has_crlf else text
 
 
 def _check_edit(text: str, expected: dict[str, Any], where: str) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +19,13 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp", re.DOTALL)
 Content = bytes | str | Callable[[BinaryIO], object]
 
 
-def write_atomically(path: str | Path, content: Content) -> None:
+def write_atomically(path: str | Path, content: Content, *, permissions_of: Path | None = None) -> None:
     """Write a file under a temporary name beside it, fsync, then rename it over `path`.
 
     `content` is bytes, text (UTF-8) or a function that writes to an open binary file. On any failure the temporary file
     is removed and `path` stays untouched. Missing parent folders are made. A device or a pipe, such as /dev/null, is
-    written to as it is.
+    written to as it is. With `permissions_of` the new file has the mode of that file and, where the user may set it,
+    its owner; otherwise those of any new file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +38,8 @@ def write_atomically(path: str | Path, content: Content) -> None:
         with open(temporary, "xb") as file:
             with suppress(OSError):  # a file system without locks
                 _lock(file)
+            if permissions_of is not None:
+                _copy_permissions(permissions_of, file)
             _write(file, content)
             file.flush()
             os.fsync(file.fileno())
@@ -70,6 +74,14 @@ def remove_leftovers(folder: Path) -> None:
 def _lock(file: BinaryIO) -> None:
     """Mark a file as being written until it is closed or its process is gone; OSError where another marks it."""
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _copy_permissions(source: Path, file: BinaryIO) -> None:
+    """Give an open file the owner and the mode of another; the owner first, since a change of it may clear the mode."""
+    status = source.stat()
+    with suppress(OSError):  # only root may give files away
+        os.fchown(file.fileno(), status.st_uid, status.st_gid)
+    os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
 
 
 def _write(file: BinaryIO, content: Content) -> None:
