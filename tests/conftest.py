@@ -1,8 +1,9 @@
-"""The integration suite's own modules are imported from its folder."""
+"""The integration suite imports its own modules from its folder, and the readers of the source from docs/."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+FOLDER = Path(__file__).parent
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent / "docs")]
