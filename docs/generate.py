@@ -1,4 +1,4 @@
-"""Writes what is read off the code: `spec_fields.md`, `commands.md`, and the snapshot of the public surface.
+"""Write what is read off the code: reference pages, the diagrams of architecture.md, and the public surface.
 
 `nox -s docs` runs it with all packages installed; a test fails where a file differs from what it would write. Backbones
 and commands of further plugins appear, too, so renew the files where only this repository's packages are installed.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from architecture import architecture
 
 from oneformer_cli.commands import HELP_NAMES
 from oneformer_cli.main import application
@@ -62,7 +63,12 @@ def surface() -> str:
     return "\n".join(lines) + "\n"
 
 
-FILES = {"docs/spec_fields.md": spec_fields, "docs/commands.md": commands, "tests/public_surface.txt": surface}
+FILES = {
+    "docs/spec_fields.md": spec_fields,
+    "docs/commands.md": commands,
+    "docs/architecture.md": architecture,
+    "tests/public_surface.txt": surface,
+}
 
 
 def _sections(section: Section) -> Iterator[Section]:

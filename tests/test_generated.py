@@ -11,7 +11,7 @@ from oneformer_spec.hooks import Hooks
 from oneformer_spec.plugins.registry import registry
 from oneformer_spec.schema.tree import leaves
 
-FILES = ("docs/spec_fields.md", "docs/commands.md", "tests/public_surface.txt")
+FILES = ("docs/spec_fields.md", "docs/commands.md", "docs/architecture.md", "tests/public_surface.txt")
 
 
 @pytest.fixture(scope="module")
