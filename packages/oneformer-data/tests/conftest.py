@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from oneformer_data.datasets import Samples
-from oneformer_data.formats.coco_panoptic import Record, open_panoptic
+from oneformer_data.formats.coco_panoptic import CocoPanoptic, Record
 from oneformer_data.formats.id_png import write_ids
 from oneformer_data.opening.sources import Source
 from oneformer_spec.labels import Labels
@@ -56,7 +56,7 @@ class PanopticFolder:
 
     def open(self) -> Samples[Record]:
         self.save()
-        return open_panoptic(self.source, Labels.parse(CATEGORIES, source="labels"))
+        return CocoPanoptic(self.source).open(Labels.parse(CATEGORIES, source="labels"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.formats.coco_panoptic import open_panoptic
+from oneformer_data.formats.coco_panoptic import CocoPanoptic
 from oneformer_data.formats.id_png import write_ids
 from oneformer_spec.errors import DataError, SpecError
 
@@ -78,24 +78,24 @@ def test_mistakes_in_the_json_are_found_when_it_is_opened(folder, change, fields
 )
 def test_a_file_that_is_no_panoptic_json_is_refused(folder, labels, content, problem):
     folder.json.write_text(content)
-    message = line(lambda: open_panoptic(folder.source, labels))
+    message = line(lambda: CocoPanoptic(folder.source).open(labels))
     assert message.startswith(f"{folder.json}{problem}")
 
 
 def test_a_missing_annotation_file_is_named(folder, labels):
     folder.json.unlink()
-    assert line(lambda: open_panoptic(folder.source, labels)) == f"{folder.json}: does not exist"
+    assert line(lambda: CocoPanoptic(folder.source).open(labels)) == f"{folder.json}: does not exist"
 
 
 def test_a_binary_annotation_file_is_named(folder, labels):
     folder.json.write_bytes(b"\xff\xfe\x00")
-    assert line(lambda: open_panoptic(folder.source, labels)).startswith(f"{folder.json}: not UTF-8 text: ")
+    assert line(lambda: CocoPanoptic(folder.source).open(labels)).startswith(f"{folder.json}: not UTF-8 text: ")
 
 
 @pytest.mark.parametrize("field", ["images", "panoptic"])
 def test_an_unset_folder_is_a_mistake_of_the_spec(folder, labels, field):
     with pytest.raises(SpecError, match=rf"^dataset\.val\.{field}: is not set; .*panoptic\.json needs it$"):
-        open_panoptic(replace(folder.source, **{field: None}), labels)
+        CocoPanoptic(replace(folder.source, **{field: None})).open(labels)
 
 
 @pytest.mark.parametrize("kind", ["images", "panoptic"])
@@ -200,5 +200,5 @@ def test_leaving_the_folder_can_be_allowed(folder, labels):
     (folder.root / "images" / "11.png").rename(folder.root / "outside.png")
     image(folder, file_name="../outside.png")
     folder.save()
-    samples = open_panoptic(replace(folder.source, allow_outside_root=True), labels)
+    samples = CocoPanoptic(replace(folder.source, allow_outside_root=True)).open(labels)
     assert samples[0].image_id == 11

@@ -6,18 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oneformer_data.datasets import DataSet
     from oneformer_data.evaluation.loop import Evaluation, evaluate_parts
+    from oneformer_data.opening.format import FileFormat, Format
     from oneformer_data.opening.loading import open_split, read_labels
+    from oneformer_data.opening.sources import Source
     from oneformer_data.sample import Sample, SegmentInfo
     from oneformer_data.training.pipeline import Example, TrainingPipeline
     from oneformer_data.training.targets import Targets
     from oneformer_data.training.tokenizer import tokenize
 
 _HOMES = {
+    "DataSet": "datasets",
     "Evaluation": "evaluation.loop",
     "Example": "training.pipeline",
+    "FileFormat": "opening.format",
+    "Format": "opening.format",
     "Sample": "sample",
     "SegmentInfo": "sample",
+    "Source": "opening.sources",
     "Targets": "training.targets",
     "TrainingPipeline": "training.pipeline",
     "evaluate_parts": "evaluation.loop",
@@ -27,10 +34,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "DataSet",
     "Evaluation",
     "Example",
+    "FileFormat",
+    "Format",
     "Sample",
     "SegmentInfo",
+    "Source",
     "Targets",
     "TrainingPipeline",
     "evaluate_parts",

@@ -1,8 +1,11 @@
-"""A data set as most readers make it: records that were parsed once, each turned into a sample when it is asked for."""
+"""Data sets: sequences of samples, with what training and evaluation ask of them beyond the samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import replace
+from itertools import accumulate
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -14,11 +17,32 @@ from oneformer_spec.tasks import TASKS, Task
 Record = TypeVar("Record")
 
 
-class Samples(Sequence[Sample], Generic[Record]):
-    """The samples of one data set in the order of its annotations.
+class DataSet(Sequence[Sample]):
+    """Annotated pictures in a fixed order, each decoded when it is asked for.
 
-    `tasks` are those that the annotations allow.
+    A subclass has `__len__` and `__getitem__`, and overrides the rest where its samples differ from each other.
     """
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that at least one sample has targets for."""
+        return TASKS
+
+    def tasks_at(self, index: int) -> tuple[Task, ...]:
+        """Return the tasks that one sample has targets for."""
+        return self.tasks
+
+    def part_of(self, index: int) -> range:
+        """Return the indices of the samples that one sample may be mixed with, itself included."""
+        return range(len(self))
+
+    def own_order(self, rng: np.random.Generator) -> NDArray[np.int64] | None:
+        """Return all indices in a random order that is quick to read, or None where any order is."""
+        return None
+
+
+class Samples(DataSet, Generic[Record]):
+    """The samples of records that were parsed once, each loaded when it is asked for."""
 
     def __init__(
         self, records: Sequence[Record], load: Callable[[Record], Sample], tasks: Sequence[Task] = TASKS
@@ -26,7 +50,12 @@ class Samples(Sequence[Sample], Generic[Record]):
         """Make samples of records; `load` decodes pictures and masks."""
         self.records = records
         self.load = load
-        self.tasks = tuple(tasks)
+        self._tasks = tuple(tasks)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that the annotations have targets for."""
+        return self._tasks
 
     def __len__(self) -> int:
         return len(self.records)
@@ -41,31 +70,75 @@ class Samples(Sequence[Sample], Generic[Record]):
         return self.load(self.records[index])
 
 
+class Concatenation(DataSet):
+    """Several data sets one after the other; sample names begin with the name of their data set."""
+
+    def __init__(self, parts: Mapping[str, Sequence[Sample]]) -> None:
+        """Join data sets by name."""
+        self._names, self._parts = list(parts), [data_set(part) for part in parts.values()]
+        self._ends = list(accumulate(map(len, self._parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that at least one of the data sets has targets for."""
+        every = {task for part in self._parts for task in part.tasks}
+        return tuple(task for task in TASKS if task in every)
+
+    def tasks_at(self, index: int) -> tuple[Task, ...]:
+        """Return the tasks that the data set of a sample has targets for."""
+        part, position = self._place(index)
+        return self._parts[part].tasks_at(position)
+
+    def part_of(self, index: int) -> range:
+        """Return the indices of the data set of a sample, or of the part of it that the data set names itself."""
+        part, position = self._place(index)
+        own, start = self._parts[part].part_of(position), index - position
+        return range(start + own.start, start + own.stop)
+
+    def own_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return all indices in random order; a data set with an order of its own keeps to it in its places."""
+        order = rng.permutation(len(self))
+        for part, end in zip(self._parts, self._ends, strict=True):
+            own, start = part.own_order(rng), end - len(part)
+            if own is not None:
+                order[(start <= order) & (order < end)] = start + own
+        return order
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(len(self))[index]]
+        part, position = self._place(range(len(self))[index])  # IndexError past the end; negative ones count from it
+        sample = self._parts[part][position]
+        return replace(sample, name=f"{self._names[part]}/{sample.name}")
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return the number of a sample's data set, and the sample's index in it."""
+        part = bisect_right(self._ends, index)
+        return part, index - self._ends[part] + len(self._parts[part])
+
+
+def data_set(samples: Sequence[Sample]) -> DataSet:
+    """Return samples as a data set; a plain sequence has targets for all tasks."""
+    return samples if isinstance(samples, DataSet) else Samples(samples, _same)
+
+
 def allowed_tasks(samples: Sequence[Sample]) -> tuple[Task, ...]:
-    """Return the tasks that a data set has targets for: its attribute `tasks`, all where it has none."""
-    tasks: tuple[Task, ...] = getattr(samples, "tasks", TASKS)
-    return tasks
-
-
-def tasks_at(samples: Sequence[Sample], index: int) -> tuple[Task, ...]:
-    """Return the tasks that one sample has targets for; in joined data sets they differ from part to part."""
-    by_index: Callable[[int], tuple[Task, ...]] | None = getattr(samples, "tasks_at", None)
-    return by_index(index) if by_index is not None else allowed_tasks(samples)
-
-
-def part_of(samples: Sequence[Sample], index: int) -> range:
-    """Return the indices among which a sample has company of its kind: all, but in joined data sets and in shards."""
-    by_index: Callable[[int], range] | None = getattr(samples, "part_of", None)
-    return by_index(index) if by_index is not None else range(len(samples))
+    """Return the tasks that samples have targets for."""
+    return data_set(samples).tasks
 
 
 def shuffled(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return all indices in random order, in their own one where they have it."""
-    own = own_order(samples, rng)
+    """Return all indices in random order, in the data set's own one where it has one."""
+    own = samples.own_order(rng) if isinstance(samples, DataSet) else None
     return rng.permutation(len(samples)) if own is None else own
 
 
-def own_order(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """Return all indices in the random order of samples that are slow to reach in any order; None for all others."""
-    by_place: Callable[[np.random.Generator], NDArray[np.int64]] | None = getattr(samples, "shuffled", None)
-    return by_place(rng) if by_place is not None else None
+def _same(sample: Sample) -> Sample:
+    return sample

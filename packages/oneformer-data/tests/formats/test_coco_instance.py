@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from oneformer_data.formats.coco_instance import open_instance
-from oneformer_data.formats.instance_files import problems
+from oneformer_data.formats.coco_instance import CocoInstance
 from oneformer_data.metrics.run_counts import value_counts
 from oneformer_data.opening.sources import Source
 from oneformer_data.sample import SegmentInfo
@@ -62,7 +61,7 @@ def source(folder: Path, document: object) -> Source:
 
 
 def test_instances_keep_all_their_pixels(folder, document):
-    samples = open_instance(source(folder, document), LABELS)
+    samples = CocoInstance(source(folder, document)).open(LABELS)
     assert samples.tasks == (Task.INSTANCE,)
     sample = samples[0]
     assert (sample.name, sample.image_id, sample.image.shape) == ("a.PNG", 1, (20, 30, 3))
@@ -78,7 +77,7 @@ def test_instances_keep_all_their_pixels(folder, document):
 
 
 def test_a_picture_without_objects_stays(folder, document):
-    sample = open_instance(source(folder, document), LABELS)[1]
+    sample = CocoInstance(source(folder, document)).open(LABELS)[1]
     assert sample.id_maps.shape == (1, 5, 6)
     assert len(targets(sample, Task.INSTANCE).labels) == 0
 
@@ -132,9 +131,9 @@ def test_what_is_wrong_is_named_when_it_is_opened_and_when_it_is_checked(folder,
     change(path, value)(document)
     wrong = source(folder, document)
     with pytest.raises(DataError) as raised:
-        open_instance(wrong, LABELS)
+        CocoInstance(wrong).open(LABELS)
     assert problem in str(raised.value)
-    assert any(problem in line for line in problems(wrong, LABELS))
+    assert any(problem in line for line in CocoInstance(wrong).problems(LABELS))
 
 
 def test_pictures_and_masks_that_lie_are_found_when_they_are_read(folder, document):
@@ -143,17 +142,17 @@ def test_pictures_and_masks_that_lie_are_found_when_they_are_read(folder, docume
     wrong = source(folder, document)
     expected = f"{folder}/a.PNG: the JSON says 31x20 but the image is 30x20 (image 1 of {wrong.annotations})"
     with pytest.raises(DataError) as raised:
-        open_instance(wrong, LABELS)[0]
+        CocoInstance(wrong).open(LABELS)[0]
     assert str(raised.value) == expected
-    assert list(problems(wrong, LABELS)) == [expected]
+    assert list(CocoInstance(wrong).problems(LABELS)) == [expected]
 
 
 def test_run_lengths_that_go_on_after_the_picture_are_found_when_they_are_drawn(folder, document):
     document["annotations"][2]["segmentation"]["counts"] = "PPYo10"
     wrong = source(folder, document)
     with pytest.raises(DataError, match=r"instances\.json: annotation 9: the .*run lengths .* \(image 1\)$"):
-        open_instance(wrong, LABELS)[0]
-    [line] = problems(wrong, LABELS)
+        CocoInstance(wrong).open(LABELS)[0]
+    [line] = CocoInstance(wrong).problems(LABELS)
     assert "annotation 9" in line
 
 
@@ -162,13 +161,13 @@ def test_a_pile_of_objects_takes_bounded_memory(folder, document):
     document["annotations"] = [{**row, "id": number} for number in range(1, 103)]
     wrong = source(folder, document)
     with pytest.raises(DataError, match=r"annotation 101: more than 100 objects lie on one place"):
-        open_instance(wrong, LABELS)[0]
-    assert [line.split(":")[0] for line in problems(wrong, LABELS)] == ["annotation 101", "annotation 102"]
+        CocoInstance(wrong).open(LABELS)[0]
+    assert [line.split(":")[0] for line in CocoInstance(wrong).problems(LABELS)] == ["annotation 101", "annotation 102"]
 
 
 def test_a_mask_without_pixels_is_told_of(folder, document):
     document["annotations"][0]["segmentation"] = rectangle(3, 3, 3, 3)
-    [line] = problems(source(folder, document), LABELS)
+    [line] = CocoInstance(source(folder, document)).problems(LABELS)
     assert line.startswith("annotation 7: its mask has no pixels (image 1 of ")
 
 
@@ -183,7 +182,7 @@ def test_real_masks_are_those_of_pycocotools(shared_data, name, split):
     path = f"{root}/annotations/instances_{split}.json"
     reference = COCO(path)
     labels = Labels.parse(json.loads(Path(path).read_text())["categories"], source=path)
-    samples = open_instance(Source("dataset.val", path, f"{root}/images"), labels)
+    samples = CocoInstance(Source("dataset.val", path, f"{root}/images")).open(labels)
     assert [sample.image_id for sample in samples] == [row["id"] for row in reference.dataset["images"]]
     for sample in samples:
         wanted = [row for row in reference.dataset["annotations"] if row["image_id"] == sample.image_id]

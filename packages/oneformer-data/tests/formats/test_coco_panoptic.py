@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.formats.coco_panoptic import open_panoptic
+from oneformer_data.formats.coco_panoptic import CocoPanoptic
 from oneformer_data.metrics.run_counts import value_counts
 from oneformer_data.opening.loading import open_split, read_labels
 from oneformer_data.opening.sources import Source
@@ -92,7 +92,7 @@ def test_real_data_gives_its_known_counts(shared_data, name, split):
     stats = json.loads((root / "stats.json").read_text())["panoptic"]
     labels = Labels.read(root / "label_map.json")
     source = Source("dataset.val", f"{root}/annotations/panoptic_{split}.json", f"{root}/images", f"{root}/panoptic")
-    for sample in open_panoptic(source, labels):
+    for sample in CocoPanoptic(source).open(labels):
         expected = stats[str(sample.image_id)]
         pixels = value_counts(sample.id_maps)
         per_class: dict[str, int] = {}

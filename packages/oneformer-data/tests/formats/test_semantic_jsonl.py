@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.formats.semantic_jsonl import open_semantic, problems
+from oneformer_data.formats.semantic_jsonl import SemanticJsonl
 from oneformer_data.metrics.run_counts import value_counts
 from oneformer_data.opening.sources import Source
 from oneformer_data.training.targets import targets
@@ -56,7 +56,7 @@ def test_values_are_category_ids(folder, kind, car, unlabelled):
         values[0] = 0
     kind(values).save(folder / "a.PNG", format="PNG")
     labels = Labels.parse([ROWS[0], {**ROWS[1], "id": car}], source="labels")
-    samples = open_semantic(source(folder, {"img": "a.JPG", "segm": "a.PNG"}, ""), labels)
+    samples = SemanticJsonl(source(folder, {"img": "a.JPG", "segm": "a.PNG"}, "")).open(labels)
     assert samples.tasks == (Task.SEMANTIC,)
     sample = samples[0]
     assert (sample.name, sample.size) == ("a.JPG", (6, 8))
@@ -69,7 +69,7 @@ def test_values_are_category_ids(folder, kind, car, unlabelled):
 def test_stuff_alone_serves_panoptic_segmentation_too(folder):
     gray(np.ones((6, 8))).save(folder / "a.png")
     labels = Labels.parse(ROWS[:1], source="labels")
-    samples = open_semantic(source(folder, {"img": "a.JPG", "segm": "a.png"}), labels)
+    samples = SemanticJsonl(source(folder, {"img": "a.JPG", "segm": "a.png"})).open(labels)
     assert samples.tasks == (Task.SEMANTIC, Task.PANOPTIC)
     assert targets(samples[0], Task.PANOPTIC).labels.tolist() == [0]
 
@@ -79,9 +79,9 @@ def test_names_start_from_the_folder_of_pictures_when_there_is_one(folder):
     gray(np.ones((6, 8))).save(folder / "set" / "m.png")
     (folder / "a.JPG").rename(folder / "set" / "a.JPG")
     line = {"img": "a.JPG", "segm": "m.png"}
-    assert len(open_semantic(source(folder, line, images=f"{folder / 'set'}"), LABELS)) == 1
-    with pytest.raises(DataError, match=r"masks\.jsonl:1: .*a\.JPG: does not exist$"):
-        open_semantic(source(folder, line), LABELS)
+    assert len(SemanticJsonl(source(folder, line, images=f"{folder / 'set'}")).open(LABELS)) == 1
+    with pytest.raises(DataError, match=r"a\.JPG: does not exist \(.*masks\.jsonl:1\)$"):
+        SemanticJsonl(source(folder, line)).open(LABELS)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_a_line_that_is_wrong_is_named(folder, lines, problem):
     gray(np.ones((6, 8))).save(folder / "a.png")
     wrong = source(folder, *lines)
     with pytest.raises(DataError) as raised:
-        open_semantic(wrong, LABELS)
+        SemanticJsonl(wrong).open(LABELS)
     assert problem in str(raised.value)
-    assert any(problem in line for line in problems(wrong, LABELS))
+    assert any(problem in line for line in SemanticJsonl(wrong).problems(LABELS))
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_mask_that_is_wrong_is_named(folder, picture, problem):
     wrong = source(folder, {"img": "a.JPG", "segm": "a.png"})
     expected = f"{folder}/a.png: {problem}"
     with pytest.raises(DataError) as raised:
-        open_semantic(wrong, LABELS)[0]
+        SemanticJsonl(wrong).open(LABELS)[0]
     assert str(raised.value).startswith(expected)
-    [line] = problems(wrong, LABELS)
+    [line] = SemanticJsonl(wrong).problems(LABELS)
     assert line.startswith(expected)
 
 
@@ -131,7 +131,7 @@ def test_a_truncated_picture_is_named(folder):
     (folder / "a.JPG").write_bytes(data[: len(data) // 2])
     wrong = source(folder, {"img": "a.JPG", "segm": "a.png"})
     with pytest.raises(DataError, match=r"a\.JPG: damaged image: .*\(.*masks\.jsonl:1\)$"):
-        open_semantic(wrong, LABELS)[0]
+        SemanticJsonl(wrong).open(LABELS)[0]
 
 
 @pytest.mark.parametrize("name", ["ade20k", "camvid", "coco_pan100", "coco_pan3", "cocostuff", "nuclei"])
@@ -144,7 +144,7 @@ def test_real_masks_give_their_known_counts(shared_data, name):
     seen = set()
     for path in files:
         for line, sample in zip(
-            path.read_text().splitlines(), open_semantic(Source("x", f"{path}"), labels), strict=True
+            path.read_text().splitlines(), SemanticJsonl(Source("x", f"{path}")).open(labels), strict=True
         ):
             mask = json.loads(line)["segm"]
             seen.add(mask)

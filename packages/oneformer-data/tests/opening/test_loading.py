@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from oneformer_data.opening.loading import Concatenation, open_split, read_label_map, read_labels
+from oneformer_data.datasets import Concatenation
+from oneformer_data.opening.loading import open_split, read_label_map, read_labels
 from oneformer_data.opening.sources import is_set, sources
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.schema import DatasetSection, Spec, Split

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import tarfile
 from dataclasses import replace
 from itertools import pairwise
@@ -15,18 +16,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oneformer_data.datasets import part_of
-from oneformer_data.opening.loading import Concatenation, open_source, open_split, read_label_map
-from oneformer_data.opening.sources import Source, source_type, sources
+from oneformer_data.datasets import Concatenation
+from oneformer_data.opening.loading import open_source, open_split, read_label_map
+from oneformer_data.opening.sources import Source, sources
 from oneformer_data.shards.index import WINDOW, parse
 from oneformer_data.shards.packing import pack
-from oneformer_data.shards.reader import Shards, open_shards
+from oneformer_data.shards.reader import Shards
+from oneformer_data.shards.webdataset import WebDataset
 from oneformer_data.shards.writing import write_shards
-from oneformer_data.tools.check import check, source_problems
+from oneformer_data.tools.check import check, problems, source_problems
 from oneformer_data.tools.stats import stats
 from oneformer_data.training.pipeline import pass_order
 from oneformer_spec.errors import DataError, SpecError, UsageError
 from oneformer_spec.labels import Labels
+from oneformer_spec.loading.load import load_spec
 from oneformer_spec.schema import DatasetSection, Split
 
 TYPES = ("coco_panoptic", "coco_instance", "semantic_jsonl")
@@ -113,10 +116,10 @@ class TestRoundTrip:
         source = packed(type)
         (cache.parent / "out" / "shards.json").unlink()
         for name in (f"{cache.parent / 'out'}", f"{cache.parent / 'out' / 'shard-*.tar'}"):
-            same(open_shards(replace(source, annotations=name), labels), open_source(formats[type], labels))
+            same(WebDataset(replace(source, annotations=name)).open(labels), open_source(formats[type], labels))
         assert len(list(cache.glob("*.shards"))) == 1
         monkeypatch.setattr("oneformer_data.shards.locating.scan", None)
-        same(open_shards(replace(source, annotations=name), labels), open_source(formats[type], labels))
+        same(WebDataset(replace(source, annotations=name)).open(labels), open_source(formats[type], labels))
 
     def test_the_check_finds_nothing(self, packed, labels, type):
         assert list(source_problems(packed(type), labels)) == []
@@ -159,7 +162,7 @@ class TestWriting:
         for seed in range(8):
             write_shards(first, labels, tmp_path / f"{seed}", size=MB, seed=seed)
             source = Source("dataset.val", f"{tmp_path / f'{seed}' / 'shards.json'}")
-            orders.add(tuple(sample.name for sample in open_shards(source, labels)))
+            orders.add(tuple(sample.name for sample in WebDataset(source).open(labels)))
         assert orders == {("11.png", "12.png"), ("12.png", "11.png")}
 
     def test_a_picture_whose_name_does_not_tell_is_called_by_its_content(self, folder, labels, tmp_path):
@@ -220,9 +223,38 @@ def dataset_of(source, tmp_path, labels) -> DatasetSection:
 class TestSpec:
     def test_the_type_is_told_by_the_name(self, packed, tmp_path):
         source = packed("coco_panoptic")
-        assert source_type(source) == "webdataset"
-        assert source_type(replace(source, annotations="https://host/a/shards.json")) == "webdataset"
-        assert source_type(replace(source, annotations=f"{tmp_path / 'out' / 'shard-000000.tar'}")) == "webdataset"
+        assert source.declared.name == "webdataset"
+        assert replace(source, annotations="https://host/a/shards.json").declared.name == "webdataset"
+        assert replace(source, annotations=f"{tmp_path / 'out' / 'shard-000000.tar'}").declared.name == "webdataset"
+
+    @pytest.mark.parametrize("type", [None, "webdataset"])
+    @pytest.mark.parametrize(
+        "name", ["absent/shards.json", "absent.tar", "absent-*.tar", "out/shard-{000000..000002}.tar"]
+    )
+    def test_files_must_exist(self, packed, labels, tmp_path, type, name):
+        packed("coco_panoptic")  # two shards
+        (tmp_path / "labels.json").write_text(json.dumps(labels.rows()))
+        source = Source("dataset.train", f"{tmp_path / name}", type=type)
+        settings = {"label_map": f"{tmp_path / 'labels.json'}", "train.annotations": source.annotations}
+        overrides = [f"dataset.{field}={json.dumps(value)}" for field, value in settings.items()]
+        if type is not None:
+            overrides.append(f"dataset.train.type={type}")
+        overrides.append("model.sem_seg_head.num_classes=2")
+        missing = str(tmp_path / name).replace("{000000..000002}", "000002")
+        with pytest.raises(SpecError, match=rf"dataset\.train\.annotations: {re.escape(missing)} does not exist$"):
+            load_spec([], overrides, task="train")
+        spec = load_spec([], overrides).spec
+        with pytest.raises(DataError, match=f"{re.escape(missing)}:? does not exist$"):
+            open_split(spec.dataset, "train", labels)
+        [problem] = problems(spec)
+        assert "does not exist" in problem
+
+    def test_braces_name_the_tar_files(self, packed, formats, labels, tmp_path):
+        packed("coco_panoptic")
+        name = f"{tmp_path / 'out' / 'shard-{000000..000001}.tar'}"
+        same(open_source(Source("dataset.val", name), labels), open_source(formats["coco_panoptic"], labels))
+        [sample] = open_source(Source("dataset.val", name.replace("{000000..", "{000001..")), labels)
+        assert sample.name == "12.png"
 
     def test_the_index_brings_the_classes(self, packed, labels):
         source = packed("coco_instance")
@@ -231,14 +263,14 @@ class TestSpec:
     def test_label_map_and_index_must_agree(self, packed, labels):
         other = Labels.parse([{"id": 3, "name": "cube"}], source="labels")
         with pytest.raises(DataError, match=r"shards\.json: category 3 is 'square' here and 'cube' in the label map$"):
-            open_shards(packed("coco_panoptic"), other)
+            WebDataset(packed("coco_panoptic")).open(other)
 
     def test_folders_beside_shards_are_a_mistake(self, packed, labels):
         with pytest.raises(
             SpecError,
             match=r"^dataset\.val\.images: is set, but the shards of .* hold all their files; set it to null$",
         ):
-            open_shards(replace(packed("coco_panoptic"), images="images"), labels)
+            WebDataset(replace(packed("coco_panoptic"), images="images")).open(labels)
 
     def test_stats_and_check_read_them(self, packed, formats, labels, tmp_path):
         direct = dataset_of(formats["coco_panoptic"], tmp_path, labels)
@@ -250,7 +282,7 @@ class TestSpec:
     @pytest.mark.parametrize("url", ["pipe:cat a.tar", "s3://bucket/shards.json", "file:///a/shards.json"])
     def test_urls_that_run_commands_or_are_unknown_are_refused(self, labels, url, monkeypatch):
         with pytest.raises(DataError, match=r"; name a path, or an index by http: or https:$"):
-            open_shards(Source("dataset.val", url, type="webdataset"), labels)
+            WebDataset(Source("dataset.val", url, type="webdataset")).open(labels)
 
 
 class TestOrder:
@@ -296,8 +328,8 @@ class TestOrder:
         assert max(sum(span[0] <= position <= span[-1] for span in spans) for position in range(400)) <= WINDOW + 1
 
     def test_cutmix_takes_its_second_picture_from_the_same_shard(self, many, folder):
-        assert part_of(many, 37) == range(30, 40)
-        assert part_of(Concatenation({"plain": folder.open(), "shards": many}), 39) == range(32, 42)
+        assert many.part_of(37) == range(30, 40)
+        assert Concatenation({"plain": folder.open(), "shards": many}).part_of(39) == range(32, 42)
 
 
 class TestTarFilesOfOthers:
@@ -307,11 +339,11 @@ class TestTarFilesOfOthers:
         rows = [("set/a.png", files[0]), ("set/a.SEMANTIC.png", files[1]), ("set/a.txt", b"?"), ("__meta__/b", b"")]
         tar_of(tmp_path / "a.tar", *rows)
         source = Source("dataset.val", f"{tmp_path / 'a.tar'}")
-        [sample] = open_shards(source, labels)
+        [sample] = WebDataset(source).open(labels)
         assert sample.name == "set/a.png"
         assert np.array_equal(sample.id_maps, open_source(formats["semantic_jsonl"], labels)[0].id_maps)
         write_shards(source, labels, tmp_path / "out", size=MB)
-        [again] = open_shards(replace(source, annotations=f"{tmp_path / 'out'}", type="webdataset"), labels)
+        [again] = WebDataset(replace(source, annotations=f"{tmp_path / 'out'}", type="webdataset")).open(labels)
         assert again.name == sample.name
 
     def test_a_label_map_is_needed(self, packed, tmp_path):
@@ -322,19 +354,19 @@ class TestTarFilesOfOthers:
     def test_changed_files_are_searched_anew(self, packed, labels, tmp_path, cache):
         packed("coco_panoptic")
         name = f"{tmp_path / 'out' / '*.tar'}"
-        assert len(open_shards(Source("dataset.val", name), labels)) == 2
+        assert len(WebDataset(Source("dataset.val", name)).open(labels)) == 2
         path = tmp_path / "out" / "shard-000001.tar"
         os.utime(path, (1000, 1000))
-        open_shards(Source("dataset.val", name), labels)
+        WebDataset(Source("dataset.val", name)).open(labels)
         assert len(list(cache.iterdir())) == 2
         path.unlink()
-        assert len(open_shards(Source("dataset.val", name), labels)) == 1
+        assert len(WebDataset(Source("dataset.val", name)).open(labels)) == 1
         for kept in cache.iterdir():
             kept.write_text("{}")
-        assert len(open_shards(Source("dataset.val", name), labels)) == 1
+        assert len(WebDataset(Source("dataset.val", name)).open(labels)) == 1
 
     def test_nothing_there(self, labels, tmp_path):
         (tmp_path / "empty").mkdir()
         for name, problem in (("empty", "holds no .tar files"), ("b-*.tar", "does not exist")):
             with pytest.raises(DataError, match=rf"/{name.replace('*', '.')}: {problem}$"):
-                open_shards(Source("dataset.val", f"{tmp_path / name}", type="webdataset"), labels)
+                WebDataset(Source("dataset.val", f"{tmp_path / name}", type="webdataset")).open(labels)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from oneformer_data.opening.sources import Source
-from oneformer_data.shards.reader import open_shards
+from oneformer_data.shards.webdataset import WebDataset
 from oneformer_data.shards.writing import write_shards
 from oneformer_data.tools.check import source_problems
 from oneformer_spec.errors import DataError
@@ -51,7 +51,7 @@ def alone(tar: Path) -> Source:
 
 
 def read(source, labels):
-    return list(open_shards(source, labels))
+    return list(WebDataset(source).open(labels))
 
 
 def refused(source, labels) -> str:
@@ -101,7 +101,11 @@ def second_sample(tar: Path) -> int:
         (header("b", 2**33 - 1, type=tarfile.GNUTYPE_LONGNAME), "a header claims 8589934592 bytes"),
         (header("b", 2**33 - 1, type=tarfile.XHDTYPE), "a header claims 8589934592 bytes"),
         (header("b.png")[:100] + b"no checksum".ljust(412, b"\0"), "is damaged or cut off at byte"),
-        (header("b.png"), ": b: has nothing beside its image, expected json and one of panoptic.png, semantic.png"),
+        (
+            header("b.png"),
+            ": b: has nothing beside its image, expected panoptic.png and json for coco_panoptic, or json for "
+            "coco_instance, or semantic.png for semantic_jsonl",
+        ),
         (header("b.json"), ": b: has no image, expected one image"),
         (header("b.png") + header("b.jpg") + header("b.json"), ": b: has jpg and png, expected one image"),
         (header("b.png") + header("b.PNG"), ": b: has two files of one kind among png, png"),
@@ -181,7 +185,7 @@ def test_an_index_that_contradicts_itself_is_refused(indexed, labels, fields, pr
         ([], "has no list 'shards' at its top"),
         ({"shards": []}, "is an index of format None; this version reads format 1"),
         ({"format": 2, "shards": []}, "is an index of format 2; this version reads format 1"),
-        ({"format": 1, "type": "magic", "shards": []}, "type: 'magic' is not one of coco_panoptic"),
+        ({"format": 1, "type": "magic", "shards": []}, "type: 'magic' is not a format of files that is installed here"),
         ({"format": 1, "type": "coco_panoptic", "shards": []}, "has no shards"),
         (
             {"format": 1, "type": "coco_panoptic", "shards": [], "categories": 3},

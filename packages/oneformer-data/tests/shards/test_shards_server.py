@@ -15,7 +15,7 @@ import pytest
 from oneformer_data.opening.loading import open_source, read_label_map
 from oneformer_data.opening.sources import Source
 from oneformer_data.shards import remote
-from oneformer_data.shards.reader import open_shards
+from oneformer_data.shards.webdataset import WebDataset
 from oneformer_data.shards.writing import write_shards
 from oneformer_data.tools.check import source_problems
 from oneformer_spec.errors import DataError, UsageError
@@ -96,7 +96,7 @@ def kept(cache):
 
 
 def names(source, labels):
-    return [sample.name for sample in open_shards(source, labels)]
+    return [sample.name for sample in WebDataset(source).open(labels)]
 
 
 def test_the_samples_are_those_of_the_folder(source, out, labels):
@@ -109,7 +109,7 @@ def test_the_samples_are_those_of_the_folder(source, out, labels):
 
 
 def test_a_shard_is_fetched_when_it_is_needed_and_once(source, server, labels, cache):
-    samples = open_shards(source, labels)
+    samples = WebDataset(source).open(labels)
     assert server.tars() == []
     for _ in range(2):
         assert samples[1].name == "12.png"
@@ -120,7 +120,7 @@ def test_a_shard_is_fetched_when_it_is_needed_and_once(source, server, labels, c
 
 
 def test_threads_that_want_one_shard_fetch_it_once(source, server, labels):
-    samples = open_shards(source, labels)
+    samples = WebDataset(source).open(labels)
     with ThreadPoolExecutor(8) as readers:
         found = list(readers.map(lambda number: samples[number % 2].name, range(32)))
     assert found == ["11.png", "12.png"] * 16
@@ -130,7 +130,7 @@ def test_threads_that_want_one_shard_fetch_it_once(source, server, labels):
 @pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize("failures", [1, 2, 3])
 def test_a_connection_that_fails_is_tried_three_times(source, server, labels, cache, cut, failures):
-    samples = open_shards(source, labels)
+    samples = WebDataset(source).open(labels)
     server.failures, server.cut = failures, cut
     if failures < 3:
         assert samples[0].name == "11.png"
@@ -147,7 +147,7 @@ def test_what_is_not_there_is_not_asked_for_again(source, server, labels, out):
     assert list(source_problems(source, labels)) == [problem]
     assert server.tars().count("/shard-000001.tar") == 1
     with pytest.raises(DataError, match=r"^http://.*/nothing/shards\.json: cannot be fetched: 404 File not found$"):
-        open_shards(Source("dataset.val", f"{server.url}/nothing/shards.json"), labels)
+        WebDataset(Source("dataset.val", f"{server.url}/nothing/shards.json")).open(labels)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_is_not_what_the_index_says_is_not_kept(source, labels, out, cache,
     data = path.read_bytes()
     path.write_bytes(damage(data))
     with pytest.raises(DataError) as raised:
-        open_shards(source, labels)[0]
+        WebDataset(source).open(labels)[0]
     assert problem.format(size=len(data), less=len(data) - 512) in str(raised.value)
     assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
 
@@ -171,7 +171,7 @@ def test_what_is_not_what_the_index_says_is_not_kept(source, labels, out, cache,
 def test_the_limit_holds_and_what_was_used_last_stays(source, server, labels, out, cache, monkeypatch, capsys):
     sizes = [path.stat().st_size for path in sorted(out.glob("*.tar"))]
     monkeypatch.setenv("ONEFORMER_CACHE_GB", f"{sum(sizes) / 1e9 - 1e-7:.9f}")
-    samples = open_shards(source, labels)
+    samples = WebDataset(source).open(labels)
     assert "note: training needs up to 0.00 GB of shards at once and 0.00 GB are kept" in capsys.readouterr().err
     assert [samples[number].name for number in (0, 1, 0)] == ["11.png", "12.png", "11.png"]
     assert server.tars() == ["/shard-000000.tar", "/shard-000000.tar", "/shard-000001.tar"]
@@ -179,7 +179,7 @@ def test_the_limit_holds_and_what_was_used_last_stays(source, server, labels, ou
 
 
 def test_using_a_kept_file_counts(source, labels, cache):
-    samples = open_shards(source, labels)
+    samples = WebDataset(source).open(labels)
     for number in (0, 1):
         samples[number]
     paths = [cache / f"{shard.sha256}.tar" for shard in samples.listing.shards]
@@ -220,19 +220,19 @@ def test_a_kept_file_that_was_cut_off_is_fetched_again(source, server, labels, c
 
 def test_a_redirection_to_a_file_of_this_machine_is_not_followed(server, labels):
     with pytest.raises(DataError, match=r"/away/shards\.json: cannot be fetched: "):
-        open_shards(Source("dataset.val", f"{server.url}/away/shards.json"), labels)
+        WebDataset(Source("dataset.val", f"{server.url}/away/shards.json")).open(labels)
 
 
 def test_shards_on_a_server_need_an_index_with_digests(source, server, labels, out):
     with pytest.raises(DataError, match=r"\.tar: shards on a server need an index; name the shards\.json"):
-        open_shards(Source("dataset.val", f"{server.url}/shard-000000.tar", type="webdataset"), labels)
+        WebDataset(Source("dataset.val", f"{server.url}/shard-000000.tar", type="webdataset")).open(labels)
     document = json.loads((out / "shards.json").read_text())
     document["shards"][0]["sha256"] = None
     (out / "shards.json").write_text(json.dumps(document))
     with pytest.raises(DataError, match=r"/shard-000000\.tar: its index has no sha256 of it$"):
-        open_shards(source, labels)
+        WebDataset(source).open(labels)
 
 
 def test_a_server_that_is_away_is_named(labels):
     with pytest.raises(DataError, match=r"^http://127\.0\.0\.1:9/shards\.json: cannot be fetched: .*refused"):
-        open_shards(Source("dataset.val", "http://127.0.0.1:9/shards.json"), labels)
+        WebDataset(Source("dataset.val", "http://127.0.0.1:9/shards.json")).open(labels)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oneformer_data.datasets import data_set
+from oneformer_data.opening.format import Format
 from oneformer_data.opening.selection import selected
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.tools import check
@@ -129,18 +131,20 @@ def test_the_pictures_of_a_damaged_file_are_not_compared(folder, dataset):
     assert problem.startswith(f"{other}:1:2: not JSON")
 
 
-def overlapping_pair(source, labels):
-    id_maps = np.zeros((2, 4, 6), dtype=np.int32)
-    id_maps[0, :2], id_maps[1, 1:3], id_maps[0, 3] = 1, 2, 3
-    segments = tuple(SegmentInfo(number, 0, True, False) for number in (1, 2, 3))
-    return [Sample("a", 1, np.zeros((4, 6, 3), np.uint8), id_maps, segments)]
+class Layers(Format):
+    """A picture with two segments that overlap, and one that does not."""
+
+    def open(self, labels):
+        id_maps = np.zeros((2, 4, 6), dtype=np.int32)
+        id_maps[0, :2], id_maps[1, 1:3], id_maps[0, 3] = 1, 2, 3
+        segments = tuple(SegmentInfo(number, 0, True, False) for number in (1, 2, 3))
+        return data_set([Sample("a", 1, np.zeros((4, 6, 3), np.uint8), id_maps, segments)])
 
 
 def test_segments_that_overlap_where_the_format_permits_it_are_counted(folder, dataset, monkeypatch):
-    installed = replace(registry.registry(), datasets={"layers": Dataset("layers", "its_reader:open", ("instance",))})
+    installed = replace(registry.registry(), datasets={"layers": Dataset("layers", "a:b", ("instance",))})
     monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
-    for module in ("oneformer_data.opening.loading", "oneformer_data.tools.check"):
-        monkeypatch.setattr(f"{module}.resolve", lambda target: overlapping_pair)
+    monkeypatch.setattr("oneformer_data.opening.loading.resolve", lambda target: Layers)
     findings = found(folder, replace(dataset, val=replace(dataset.val, type="layers")))
     assert [checked.overlapping for checked in findings.data_sets] == [2]
     assert findings.problems == ()

@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from oneformer_data.formats.coco_panoptic import CocoPanoptic
 from oneformer_data.formats.id_png import read_ids, write_ids
+from oneformer_data.opening.format import Format
 from oneformer_data.tools import check
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
@@ -124,24 +126,35 @@ def test_nothing_to_check_is_a_mistake_of_the_spec(overrides):
         list(check.problems(load_spec([], [*overrides[:-1], "dataset.val.type=coco_panoptic"]).spec))
 
 
-def test_a_format_without_a_check_is_read_sample_by_sample(folder, overrides, monkeypatch):
+class Plain(Format):
+    """Panoptic data in a format that can only open them."""
+
+    def open(self, labels):
+        return CocoPanoptic(self.source).open(labels)
+
+
+def test_a_format_that_can_only_open_is_read_sample_by_sample(folder, overrides, monkeypatch):
     for name in ("11.png", "12.png"):
         (folder.root / "images" / name).write_bytes(b"no picture")
-    plain = Dataset("plain", "oneformer_data.formats.coco_panoptic:open_panoptic", ("panoptic",))
+    plain = Dataset("plain", f"{__name__}:Plain", ("panoptic",))
     installed = replace(registry.registry(), datasets={"plain": plain})
     monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
+    monkeypatch.setattr("oneformer_data.opening.loading.resolve", lambda target: Plain)
     folder.save()
     loaded = load_spec([], overrides).spec
     spec = replace(loaded, dataset=replace(loaded.dataset, val=replace(loaded.dataset.val, type="plain")))
     assert len(list(check.problems(spec))) == 2
+    findings = check.check(spec.dataset, print)
+    assert findings.data_sets[0].images == 2
     (folder.root / "panoptic" / "11.png").unlink()
     assert len(list(check.problems(spec))) == 1  # opening stops at it
+    assert check.check(spec.dataset, print).data_sets[0].images == 0
 
 
 def test_it_imports_no_torch():
     code = (
         "import sys\nfrom oneformer_spec.plugins.registry import registry, resolve\n"
-        "import oneformer_data.tools.check\nresolve(registry().datasets['coco_panoptic'].check)\n"
+        "import oneformer_data.tools.check\nresolve(registry().datasets['coco_panoptic'].target)\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

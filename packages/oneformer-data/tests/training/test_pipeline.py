@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oneformer_data.opening.loading import Concatenation
+from oneformer_data.datasets import Concatenation, Samples
 from oneformer_data.training.pipeline import Format, TrainingPipeline, for_validation, from_spec
 from oneformer_data.training.tokenizer import tokenize
 from oneformer_spec.errors import SpecError
@@ -64,16 +64,8 @@ def test_tasks_are_drawn_with_their_probabilities(folder, labels):
         assert drawn.count(task) / 600 == pytest.approx(wanted[task], abs=0.06)
 
 
-class Only(list):
-    """Samples of a data set that allows some tasks alone."""
-
-    def __init__(self, samples, *tasks):
-        super().__init__(samples)
-        self.tasks = tasks
-
-
 def test_a_task_without_targets_is_never_drawn(folder, labels):
-    samples = Concatenation({"a": Only(folder.open(), Task.INSTANCE), "b": folder.open()})
+    samples = Concatenation({"a": Samples(range(2), folder.open().__getitem__, [Task.INSTANCE]), "b": folder.open()})
     examples = TrainingPipeline(
         samples,
         labels,
@@ -205,7 +197,7 @@ def test_validation_examples_are_whole_and_never_random(folder, labels):
 
 
 def test_validation_falls_back_to_a_task_that_is_not_trained(folder, labels):
-    samples = folder.open()
-    samples.tasks = (Task.SEMANTIC,)
+    opened = folder.open()
+    samples = Samples(opened.records, opened.load, [Task.SEMANTIC])
     spec = Spec(dataset=DatasetSection(task_prob_train={"instance": 1.0}))
     assert for_validation(spec, samples, labels).example(0, np.random.default_rng(0)).task is Task.SEMANTIC

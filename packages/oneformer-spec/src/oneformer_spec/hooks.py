@@ -59,15 +59,12 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Dataset:
-    """An annotation format: `open(source, labels)` returns a sequence of samples.
+    """An annotation format: `target` is a subclass of `oneformer_data.Format`, made as `Kind(source, **options)`.
 
     `tasks` are those that its annotations can have targets for. Where `dataset.<split>.type` is not set, an annotation
     file is of the format that lists its name in `names` or its suffix in `suffixes`; of two such formats, the one with
     `panoptic` is meant where that folder of the split is set. `places` is what `annotations` may be: a file, a folder,
     a pattern of files such as `train-*.tar`, a URL.
-
-    `check` is an optional second target: `check(source, labels)` yields a line per problem of the annotations, where
-    opening stops at the first. Without it, a check opens the data and asks for every sample.
     """
 
     name: str
@@ -77,7 +74,6 @@ class Dataset:
     names: tuple[str, ...] = ()
     panoptic: bool = False
     places: tuple[Literal["file", "folder", "pattern", "url"], ...] = ("file",)
-    check: str | None = None
     options: str | None = None
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from oneformer_data.formats.coco_panoptic import size_problems
 from oneformer_data.formats.id_png import read_classes
-from oneformer_data.formats.panoptic_check import size_problems
 from oneformer_data.metrics.run_counts import value_counts
 from oneformer_data.opening.documents import read_json
 from oneformer_spec.errors import DataError

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from oneformer_data.formats.coco_images import claimed_size
-from oneformer_data.formats.coco_panoptic import read_records, segments
+from oneformer_data.formats.coco_panoptic import annotation_problems, pixel_problems, read_records, segments
 from oneformer_data.formats.id_png import read_classes, read_ids
-from oneformer_data.formats.panoptic_check import annotation_problems, pixel_problems
 from oneformer_data.formats.rle import LARGEST_SIDE, encoded, read_segmentation, segmentation_problem
 from oneformer_data.metrics.ap import AveragePrecision, Found, Instances, Rle, Truth
 from oneformer_data.metrics.miou import SemanticScores

@@ -1,11 +1,40 @@
-"""The list `images` of a COCO document: what can be wrong with it, and with the pictures that it names."""
+"""What COCO documents share: the lists `images` and `categories`, and what can be wrong with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from oneformer_data.opening.documents import is_integer
+from oneformer_spec.errors import DataError
+from oneformer_spec.labels import Labels
+
+Record = TypeVar("Record")
+
+
+def category_labels(document: Any, path: str) -> Labels | None:
+    """Return the classes of a document's `categories`, or None without any; one without `isthing` is a thing.
+
+    Raises:
+        DataError: A category is wrong.
+    """
+    rows = document.get("categories") if isinstance(document, Mapping) else None
+    return Labels.parse(rows, source=f"{path}: categories") if rows else None
+
+
+def category_problems(document: Any, labels: Labels) -> Iterator[str]:
+    """Yield where the categories of a COCO document and the label map give one id two names, or one name two ids."""
+    rows = document.get("categories") if isinstance(document, Mapping) else None
+    ids = {label.name: label.id for label in labels}
+    for row in rows if isinstance(rows, list) else ():
+        number, name = (row.get("id"), row.get("name")) if isinstance(row, Mapping) else (None, None)
+        if not isinstance(number, int) or not isinstance(name, str):
+            continue  # what no annotation uses need not be right
+        index = labels.indices.get(number)
+        if index is not None and labels[index].name != name:
+            yield f"category {number} is {name!r} here and {labels[index].name!r} in the label map"
+        elif index is None and name in ids:
+            yield f"category {name!r} has the id {number} here and {ids[name]} in the label map"
 
 
 def image_problems(rows: Sequence[Any]) -> Iterator[str]:
@@ -51,6 +80,17 @@ def size_problem(found: tuple[int, ...], image_size: tuple[int, ...], what: str 
         return None
     turned = " in the orientation that its EXIF data asks for" if found == image_size[::-1] else ""
     return f"{what} {_measures(found)} but the image is {_measures(image_size)}{turned}"
+
+
+def only(records: Sequence[Record], path: str) -> Record:
+    """Return the record of a document that must be about one picture.
+
+    Raises:
+        DataError: It is about several, or none.
+    """
+    if len(records) != 1:
+        raise DataError(f"{path}: is about {len(records)} images, expected one")
+    return records[0]
 
 
 def has_key(row: object, field: str) -> bool:

@@ -7,68 +7,115 @@ folder of pictures, or from the file's own folder where none is set.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.datasets import Samples
 from oneformer_data.formats.coco_images import is_name, size_problem
 from oneformer_data.formats.id_png import read_classes
 from oneformer_data.metrics.run_counts import value_counts
 from oneformer_data.opening.folders import Folder
-from oneformer_data.opening.record_cache import column, kept
-from oneformer_data.opening.sources import Source
+from oneformer_data.opening.format import File, FileFormat
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError
-from oneformer_spec.files.images import Content, read_image
+from oneformer_spec.files.images import read_image
 from oneformer_spec.labels import Labels
 from oneformer_spec.tasks import Task
 
 
 @dataclass(frozen=True)
 class Record:
-    """One line: the names of a picture and of its mask."""
+    """One line, counted from 1: the names of a picture and of its mask."""
 
     line: int
     image: str
     mask: str
 
+
+class SemanticJsonl(FileFormat[Record]):
+    """The type `semantic_jsonl`."""
+
+    record_type = Record
+    members: ClassVar[Mapping[str, str]] = {"mask": "semantic.png"}
+
+    def tasks(self, labels: Labels) -> tuple[Task, ...]:
+        """Return the semantic task, and the panoptic one where every class is stuff."""
+        all_stuff = not any(label.isthing for label in labels)
+        return (Task.SEMANTIC, Task.PANOPTIC) if all_stuff else (Task.SEMANTIC,)
+
+    def home(self, record: Record) -> str:
+        """Return the file and the line."""
+        path = self.source.annotations
+        return f"{path}:{record.line}" if record.line else path
+
+    def may_overlap(self) -> bool:
+        """Return False: a pixel of a mask holds one class."""
+        return False
+
+    def records(self, labels: Labels) -> tuple[Record, ...]:
+        """Return the lines."""
+        return read_records(self.source.annotations)
+
+    def sample(self, record: Record, files: Mapping[str, File], labels: Labels) -> Sample:
+        """Decode the picture and the mask of a record, of one size; each class that occurs is one segment."""
+        item = f"({self.where(record)})"
+        try:
+            image, classes = read_image(files["image"]), read_classes(files["mask"])
+        except DataError as error:
+            raise DataError(f"{error} {item}") from error
+        problem = size_problem(classes.shape, image.shape[:2])
+        for line in (*([problem] if problem else []), *value_problems(classes, labels)):
+            raise DataError(f"{files['mask']}: {line} {item}")
+        present = [value for value in sorted(value_counts(classes)) if value]
+        segments = tuple(
+            SegmentInfo(value, index, labels[index].isthing, is_crowd=False)
+            for value in present
+            for index in [labels.indices[value]]
+        )
+        return Sample(record.image, record.image, image, classes[None], segments)
+
+    def problems(self, labels: Labels) -> Iterator[str]:
+        """Yield a line per problem of the lines, the pictures and the masks."""
+        path, folder = self.source.annotations, self.folder("image")
+        try:
+            lines = list(parse(path))
+        except DataError as error:
+            yield str(error)
+            return
+        if not lines:
+            yield f"{path}: has no lines"
+        progress = Progress(f"check {path}", "images")
+        for number, record in enumerate(lines, start=1):
+            if isinstance(record, str):
+                yield record
+            else:
+                yield from (f"{problem} ({path}:{record.line})" for problem in file_problems(record, folder, labels))
+            progress(number, len(lines))
+
+    def picture_names(self, labels: Labels) -> list[str]:
+        """Return the pictures of all lines without a problem."""
+        return [record.image for record in parse(self.source.annotations) if isinstance(record, Record)]
+
+    def documents(self, records: Sequence[Record]) -> list[Any]:
+        """Return what each line says."""
+        return [{"img": record.image, "segm": record.mask} for record in records]
+
+    def record(self, document: Any, labels: Labels) -> Record:
+        """Return the record of what a line says."""
+        found = record_in(document, 0, self.source.annotations)
+        if isinstance(found, str):
+            raise DataError(found)
+        return found
+
     @classmethod
-    def from_row(cls, row: list[Any]) -> Record:
-        """Return the record of a packed row."""
-        return cls(*row)
-
-
-def open_semantic(source: Source, labels: Labels) -> Samples[Record]:
-    """Open a data set of type `semantic_jsonl`; where every class is stuff it serves panoptic segmentation, too.
-
-    Raises:
-        DataError: A line is wrong, or a file is missing.
-    """
-    folder, path = root(source), source.annotations
-    records = kept(source, labels, lambda: read_records(path), Record.from_row, ("image", "mask"))
-    for field in ("image", "mask"):
-        for position, problem in folder.problems(column(records, field)):
-            raise DataError(f"{path}:{records[position].line}: {problem}")
-    return Samples(records, partial(load, source=path, folder=folder, labels=labels), tasks(labels))
-
-
-def tasks(labels: Labels) -> tuple[Task, ...]:
-    """Return the tasks that semantic masks have targets for."""
-    all_stuff = not any(label.isthing for label in labels)
-    return (Task.SEMANTIC, Task.PANOPTIC) if all_stuff else (Task.SEMANTIC,)
-
-
-def root(source: Source) -> Folder:
-    """Return the folder that the names of a file start from."""
-    folder = source.images or Path(source.annotations).parent
-    return Folder(folder, allow_outside=source.allow_outside_root)
+    def bare_document(cls, image: str) -> Any:
+        """Return what a line would say: a mask alone suffices."""
+        return {"img": image, "segm": image}
 
 
 def read_records(path: str) -> tuple[Record, ...]:
@@ -114,35 +161,6 @@ def parse(path: str) -> Iterator[Record | str]:
         yield record
 
 
-def load(record: Record, *, source: str, folder: Folder, labels: Labels) -> Sample:
-    """Decode the picture and the mask of a record; each class that occurs is one segment.
-
-    Raises:
-        DataError: A file is damaged, the two differ in size, or the mask holds an unknown value.
-    """
-    where = f"{source}:{record.line}"
-    return decode(record, folder.path(record.image), folder.path(record.mask), where=where, labels=labels)
-
-
-def decode(record: Record, picture: Path | Content, mask: Path | Content, *, where: str, labels: Labels) -> Sample:
-    """Decode the two files of a record, wherever they are; `where` names it in errors. See `load`."""
-    item = f"({where})"
-    try:
-        image, classes = read_image(picture), read_classes(mask)
-    except DataError as error:
-        raise DataError(f"{error} {item}") from error
-    problem = size_problem(classes.shape, image.shape[:2])
-    for line in (*([problem] if problem else []), *value_problems(classes, labels)):
-        raise DataError(f"{mask}: {line} {item}")
-    present = [value for value in sorted(value_counts(classes)) if value]
-    segments = tuple(
-        SegmentInfo(value, index, labels[index].isthing, is_crowd=False)
-        for value in present
-        for index in [labels.indices[value]]
-    )
-    return Sample(record.image, record.image, image, classes[None], segments)
-
-
 def value_problems(classes: NDArray[np.int32], labels: Labels) -> Iterator[str]:
     """Yield which values of a mask (H, W) are the id of no category."""
     for value, pixels in sorted(value_counts(classes).items()):
@@ -150,26 +168,8 @@ def value_problems(classes: NDArray[np.int32], labels: Labels) -> Iterator[str]:
             yield f"the value {value} ({pixels} pixels) is not in the label map"
 
 
-def problems(source: Source, labels: Labels) -> Iterator[str]:
-    """Yield a line per problem of a data set; every picture and every mask is decoded."""
-    folder, path = root(source), source.annotations
-    try:
-        lines = list(parse(path))
-    except DataError as error:
-        yield str(error)
-        return
-    if not lines:
-        yield f"{path}: has no lines"
-    progress = Progress(f"check {path}", "images")
-    for number, record in enumerate(lines, start=1):
-        if isinstance(record, str):
-            yield record
-        else:
-            yield from (f"{problem} ({path}:{record.line})" for problem in _file_problems(record, folder, labels))
-        progress(number, len(lines))
-
-
-def _file_problems(record: Record, folder: Folder, labels: Labels) -> Iterator[str]:
+def file_problems(record: Record, folder: Folder, labels: Labels) -> Iterator[str]:
+    """Yield the problems of one picture and its mask, and of the two together where both can be decoded."""
     size = classes = None
     try:
         size = read_image(folder.allowed(record.image)).shape[:2]

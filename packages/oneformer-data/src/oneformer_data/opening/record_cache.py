@@ -105,17 +105,18 @@ def kept(
     source: Source,
     labels: Labels,
     parse: Callable[[], Sequence[Record]],
+    kind: type,
     from_row: FromRow[Record],
     columns: Sequence[str],
 ) -> Sequence[Record]:
     """Return the records of a data set as its spec wants them kept: in memory, or packed.
 
-    `columns` are the fields that `column` gives for all records at once. Where no file can be written, the records
-    stay in memory, with a note.
+    `kind` is their dataclass, `columns` are the fields that `column` gives for all records at once. Where no file can
+    be written, the records stay in memory, with a note.
     """
     if not source.serialized:
         return parse()
-    path = cache_folder() / f"{_key(source, labels, from_row)}.records"
+    path = cache_folder() / f"{_key(source, labels, kind)}.records"
     try:
         if path.exists():
             try:
@@ -156,14 +157,14 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oneformer"
 
 
-def _key(source: Source, labels: Labels, from_row: Callable[..., Any]) -> str:
+def _key(source: Source, labels: Labels, kind: type) -> str:
     """Return a digest of everything that records depend on.
 
     Raises:
         DataError: The annotations cannot be read.
     """
     digest = hashlib.blake2b(digest_size=20)
-    digest.update(_plain([FORMAT, from_row.__module__, labels.rows()]))
+    digest.update(_plain([FORMAT, kind.__module__, labels.rows()]))
     try:
         with open(source.annotations, "rb") as file:
             while block := file.read(_BLOCK):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.errors import SpecError
+from oneformer_spec.hooks import Dataset
 from oneformer_spec.plugins.annotation_formats import annotation_format
 from oneformer_spec.schema import DatasetSection, Split
 
-SHARDS = "webdataset"
 INDEX_NAME = "shards.json"
 """What the index of a set of tar shards is called."""
 
@@ -20,7 +20,9 @@ FIELDS = ("images", "annotations", "panoptic")
 class Source:
     """One data set of a split, with one path per field; `section` is its place in the spec, such as `dataset.val`.
 
-    `name` tells the data sets of a split apart in reports.
+    `annotations` is a file, or whatever else its format allows: a folder, a pattern, a URL. `type` names the format
+    where the spec does. `serialized` asks for records in memory that all processes share. `name` tells the data sets of
+    a split apart in reports.
     """
 
     section: str
@@ -31,6 +33,15 @@ class Source:
     allow_outside_root: bool = False
     serialized: bool = False
     name: str = field(default="", compare=False)
+
+    @property
+    def declared(self) -> Dataset:
+        """The declaration of the format that the annotations are in.
+
+        Raises:
+            SpecError: The spec names one that is not installed, or none, and the name of the annotations shows none.
+        """
+        return annotation_format(self.annotations, type=self.type, panoptic=bool(self.panoptic), section=self.section)
 
     def required(self, field_name: str) -> str:
         """Return a path that the data cannot do without.
@@ -101,18 +112,3 @@ def _names(split: Split, section: str, annotations: list[str]) -> list[str]:
 def _stem(path: Path) -> str:
     """Return a name for the data of an annotation file; every index of shards has the same, so its folder's counts."""
     return path.parent.name if path.name == INDEX_NAME and path.parent.name else path.stem
-
-
-def source_type(source: Source) -> str:
-    """Return the name of a data set's format; see `annotation_format`.
-
-    Raises:
-        SpecError: Neither the spec nor the file's name shows it.
-        DataError: It must be a file, and does not exist.
-    """
-    declared = annotation_format(
-        source.annotations, type=source.type, panoptic=bool(source.panoptic), section=source.section
-    )
-    if declared.places == ("file",) and not Path(source.annotations).exists():
-        raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
-    return declared.name

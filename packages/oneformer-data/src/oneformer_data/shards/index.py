@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.opening.documents import is_integer, listed
+from oneformer_data.opening.format import FileFormat
+from oneformer_data.opening.loading import format_class
 from oneformer_spec.errors import DataError
+from oneformer_spec.plugins.annotation_formats import annotation_formats
 
 FORMAT = 1
-TYPES = ("coco_panoptic", "coco_instance", "semantic_jsonl")
-"""The formats whose samples a tar can hold."""
 
 LARGEST_SAMPLE = 1 << 30  # bytes; it is read into memory as a whole
 WINDOW = 8
@@ -76,8 +77,7 @@ def parse(document: Any, path: str) -> Index:
     rows = listed(document, "shards", path)
     if document.get("format") != FORMAT:
         raise DataError(f"{path}: is an index of format {document.get('format')!r}; this version reads format {FORMAT}")
-    if document.get("type") not in TYPES:
-        raise DataError(f"{path}: type: {document.get('type')!r} is not one of {', '.join(TYPES)}")
+    file_format(document.get("type"), path)
     categories = document.get("categories")
     if categories is not None and not isinstance(categories, list):
         raise DataError(f"{path}: categories: expected a list, found {type(categories).__name__}")
@@ -87,6 +87,19 @@ def parse(document: Any, path: str) -> Index:
     if len({shard.name for shard in shards}) < len(shards):
         raise DataError(f"{path}: two shards have one name")
     return Index(document["type"], categories, shards)
+
+
+def file_format(type: object, path: str) -> type[FileFormat[Any]]:
+    """Return the format of the samples in shards; `path` names what says so in errors.
+
+    Raises:
+        DataError: It is not installed, or not a format of files.
+    """
+    declared = annotation_formats().get(type) if isinstance(type, str) else None
+    found = format_class(declared) if declared is not None else None
+    if found is None or not issubclass(found, FileFormat):
+        raise DataError(f"{path}: type: {type!r} is not a format of files that is installed here")
+    return found
 
 
 def _shard(row: Mapping[str, Any], where: str) -> Shard:

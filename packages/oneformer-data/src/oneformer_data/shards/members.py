@@ -1,50 +1,55 @@
 """The members of a tar file, taken together as samples. Nothing that a header claims is believed before it is checked.
 
 A member's name up to the first dot of its last part is the sample's key, the rest says what it is: `json` what the
-annotation says, `panoptic.png` or `semantic.png` the mask, an image suffix such as `jpg` the picture. Others, folders,
-and names like `__meta__` are passed over.
+annotation says, an image suffix such as `jpg` the picture. What else a format has in files is in its `members`, such as
+`panoptic.png` and `semantic.png` for masks. Others, folders, and names like `__meta__` are passed over.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import groupby
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from oneformer_data.shards.index import LARGEST_SAMPLE, Shard
+from oneformer_data.opening.format import IMAGE, FileFormat
+from oneformer_data.opening.loading import format_class
+from oneformer_data.shards.index import LARGEST_SAMPLE, Shard, file_format
 from oneformer_spec.errors import DataError
 from oneformer_spec.files.images import SUFFIXES, Content
+from oneformer_spec.plugins.builtins import oneformer_datasets
 
 ANNOTATION = "json"
-MASKS = {"coco_panoptic": "panoptic.png", "semantic_jsonl": "semantic.png"}
-"""What the mask of a sample is called, by format; COCO instance annotations have none."""
-
 PICTURES = frozenset(suffix[1:] for suffix in SUFFIXES)
 _LARGEST_HEADER = 1 << 20  # bytes; a name that is longer is a lie
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of one sample: picture, what the annotation says, and mask, where its `type` has them.
+    """The files of one sample: what the annotation says as JSON, and the picture and others by field of its record.
 
     `name` is that of the picture in its tar file.
     """
 
     type: str
     name: str
-    picture: Content
-    annotation: Content | None
-    mask: Content | None
+    annotation: Content
+    files: Mapping[str, Content]
+
+    @property
+    def picture(self) -> Content:
+        """The picture."""
+        return self.files[IMAGE]
 
 
-def sample_in(data: bytes, tar: str) -> Stored:
-    """Return the sample of a piece of a tar file that must hold one; `tar` names the file in errors.
+def sample_in(data: bytes, tar: str, type: str) -> Stored:
+    """Return the sample of a piece of a tar file that must hold one of a format; `tar` names the file in errors.
 
     Raises:
         DataError: The piece holds something else.
@@ -54,13 +59,22 @@ def sample_in(data: bytes, tar: str) -> Stored:
     if len(keys) != 1:
         raise DataError(f"{tar}: disagrees with its index, which has one sample where the file has {len(keys)}")
     kinds = [_parts(header.name)[1] for header in headers]
-    type, picture = _identified(kinds, f"{tar}: {keys.pop()}")
-    files = {
+    found, picture = _identified(kinds, f"{tar}: {keys.pop()}", _formats(type, tar))
+    contents = {
         kind: Content(f"{tar}: {header.name}", data[header.offset_data : header.offset_data + header.size])
         for kind, header in zip(kinds, headers, strict=True)
     }
-    name = headers[kinds.index(picture)].name
-    return Stored(type, name, files[picture], files.get(ANNOTATION), files.get(MASKS.get(type, "")))
+    if found != type:
+        raise DataError(f"{contents[picture]}: the sample is {found}, its index says {type}")
+    name, format = headers[kinds.index(picture)].name, file_format(type, tar)
+    files = {IMAGE: contents[picture]} | {field: contents[kind] for field, kind in format.members.items()}
+    annotation = contents.get(ANNOTATION) or bare_annotation(format, contents[picture], name)
+    return Stored(type, name, annotation, files)
+
+
+def bare_annotation(format: type[FileFormat[Any]], picture: Content, name: str) -> Content:
+    """Return the JSON of a sample that has none; errors then name its picture."""
+    return Content(picture.name, json.dumps(format.bare_document(name)).encode())
 
 
 def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
@@ -73,13 +87,13 @@ def scan(file: BinaryIO, name: str, tar: str) -> tuple[str, Shard]:
     file.seek(0)
     keys: dict[str, int] = {}  # where each sample begins
     types: set[str] = set()
-    end = 0
+    formats, end = _formats(None, tar), 0
     for key, group in groupby(_headers(file, size, tar, whole=True), lambda header: _parts(header.name)[0]):
         headers = list(group)
         if key in keys:
             raise DataError(f"{tar}: {key}: the files of the sample do not stand together")
         keys[key] = headers[0].offset
-        types.add(_identified([_parts(header.name)[1] for header in headers], f"{tar}: {key}")[0])
+        types.add(_identified([_parts(header.name)[1] for header in headers], f"{tar}: {key}", formats)[0])
         end = headers[-1].offset_data + headers[-1].size
     if not keys:
         raise DataError(f"{tar}: holds no samples")
@@ -146,23 +160,36 @@ def _parts(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{key}", kind.lower()
 
 
-def _identified(kinds: Sequence[str], where: str) -> tuple[str, str]:
-    """Return the format of a sample and which of its files is the picture.
+def _formats(type: str | None, tar: str) -> dict[str, type[FileFormat[Any]]]:
+    """Return the formats that a sample may be of: those that are built in, and the one that an index names."""
+    every = {declared.name: format_class(declared) for declared in oneformer_datasets()}
+    known = {name: found for name, found in every.items() if issubclass(found, FileFormat)}
+    return known if type is None else known | {type: file_format(type, tar)}
+
+
+def _identified(kinds: Sequence[str], where: str, formats: Mapping[str, type[FileFormat[Any]]]) -> tuple[str, str]:
+    """Return the format of a sample, the one with most of its files there, and which of them is the picture.
 
     Raises:
-        DataError: It has no picture or several, no annotation or several, or two files of one kind.
+        DataError: It has no picture or several, no annotation, files of several formats, or two files of one kind.
     """
     if len(set(kinds)) < len(kinds):
         raise DataError(f"{where}: has two files of one kind among {', '.join(kinds)}")
     pictures = sorted(PICTURES & set(kinds))
     if len(pictures) != 1:
         raise DataError(f"{where}: has {' and '.join(pictures) or 'no image'}, expected one image")
-    types = [type for type, mask in MASKS.items() if mask in kinds] or ["coco_instance"]
-    missing = ANNOTATION not in kinds and types != ["semantic_jsonl"]
+    fitting = [name for name, format in formats.items() if set(format.members.values()) <= set(kinds)]
+    most = max((len(formats[name].members) for name in fitting), default=0)
+    types = [name for name in fitting if len(formats[name].members) == most]
+    missing = ANNOTATION not in kinds and any(formats[name].bare_document("") is None for name in types)
     if len(types) != 1 or missing:
         found = ", ".join(sorted(set(kinds) - {pictures[0]})) or "nothing"
-        raise DataError(
-            f"{where}: has {found} beside its image, expected json and one of {', '.join(MASKS.values())}; "
-            "json alone for COCO instance annotations, semantic.png alone for masks"
-        )
+        expected = [_described(name, format) for name, format in formats.items()]
+        raise DataError(f"{where}: has {found} beside its image, expected {', or '.join(expected)}")
     return types[0], pictures[0]
+
+
+def _described(name: str, format: type[FileFormat[Any]]) -> str:
+    """Return in words which files a sample of a format has beside its picture."""
+    files = [*format.members.values(), *([ANNOTATION] if format.bare_document("") is None else [])]
+    return f"{' and '.join(files)} for {name}"

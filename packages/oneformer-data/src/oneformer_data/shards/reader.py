@@ -1,33 +1,36 @@
-"""The reader of the type `webdataset`."""
+"""Shards as a data set."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.opening.categories import category_problems
-from oneformer_data.opening.sources import Source
+from oneformer_data.datasets import DataSet
 from oneformer_data.sample import Sample
-from oneformer_data.shards.decoding import decode, tasks
+from oneformer_data.shards.decoding import decode, format_at
 from oneformer_data.shards.index import WINDOW, Index
-from oneformer_data.shards.locating import open_index
 from oneformer_data.shards.members import Stored, sample_in
 from oneformer_data.shards.store import Store
-from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
+from oneformer_spec.tasks import Task
 
 
-class Shards(Sequence[Sample]):
+class Shards(DataSet):
     """The samples of a set of shards, in their order. Nothing is kept open, so any process and thread may read."""
 
     def __init__(self, index: Index, store: Store, labels: Labels) -> None:
         self.listing, self._store, self._labels = index, store, labels
         self._ends = index.ends
-        self.tasks = tasks(index.type, labels)
+        self._tasks = format_at(index.type, "shards").tasks(labels)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks that the format of the samples has targets for."""
+        return self._tasks
 
     def __len__(self) -> int:
         return self._ends[-1]
@@ -58,17 +61,14 @@ class Shards(Sequence[Sample]):
             data = file.read(end - begin)
         if len(data) < end - begin:
             raise DataError(f"{path}: ends at byte {begin + len(data)}, its index has a sample up to {end}")
-        stored = sample_in(data, path)
-        if stored.type != self.listing.type:
-            raise DataError(f"{stored.picture}: the sample is {stored.type}, its index says {self.listing.type}")
-        return stored
+        return sample_in(data, path, self.listing.type)
 
     def part_of(self, index: int) -> range:
         """Return the indices of the shard of a sample."""
         number = bisect_right(self._ends, index)
         return range(self._ends[number] - len(self.listing.shards[number]), self._ends[number])
 
-    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
+    def own_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return all indices in random order, such that few shards are needed at a time.
 
         Shards come in random order; a sample is due up to `WINDOW` shards after the beginning of its own.
@@ -76,36 +76,3 @@ class Shards(Sequence[Sample]):
         lengths = np.array([len(shard) for shard in self.listing.shards])
         turn = np.repeat(rng.permutation(len(lengths)), lengths)  # (N,)
         return np.argsort(turn + WINDOW * rng.random(len(turn)), kind="stable")
-
-
-def open_shards(source: Source, labels: Labels) -> Shards:
-    """Open a data set of type `webdataset`.
-
-    Raises:
-        SpecError: Folders are set, which shards do not need.
-        DataError: The index is wrong or contradicts the label map, or a shard is missing or of another size.
-    """
-    check_fields(source)
-    index, store = open_index(source)
-    problems = (*category_problems({"categories": index.categories}, labels),)
-    if problems:
-        raise DataError(f"{source.annotations}: {problems[0]}")
-    for shard in index.shards:
-        problem = store.problem(shard)
-        if problem is not None:
-            raise DataError(problem)
-    return Shards(index, store, labels)
-
-
-def check_fields(source: Source) -> None:
-    """Refuse folders, which would have no effect.
-
-    Raises:
-        SpecError: One is set.
-    """
-    for field in ("images", "panoptic"):
-        if getattr(source, field):
-            raise SpecError(
-                f"{source.section}.{field}: is set, but the shards of {source.annotations} hold all their files; "
-                "set it to null"
-            )

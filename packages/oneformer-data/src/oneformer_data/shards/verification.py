@@ -5,30 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from oneformer_data.opening.categories import category_problems
+from oneformer_data.formats.coco_images import category_problems
 from oneformer_data.opening.sources import Source
 from oneformer_data.shards.decoding import decode
-from oneformer_data.shards.index import Shard
-from oneformer_data.shards.locating import open_index
-from oneformer_data.shards.reader import Shards, check_fields
+from oneformer_data.shards.index import Index, Shard
+from oneformer_data.shards.reader import Shards
 from oneformer_data.shards.store import Store
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
 
 
-def problems(source: Source, labels: Labels) -> Iterator[str]:
-    """Yield a line per problem; every shard is read as a whole, every sample decoded. What is missing is passed over.
-
-    Raises:
-        SpecError: Folders are set, which shards do not need.
-    """
-    check_fields(source)
-    try:
-        index, store = open_index(source)
-    except DataError as error:
-        yield str(error)
-        return
+def problems(source: Source, index: Index, store: Store, labels: Labels) -> Iterator[str]:
+    """Yield a line per problem; every shard is read as a whole, every sample decoded, what is missing passed over."""
     for line in category_problems({"categories": index.categories}, labels):
         yield f"{source.annotations}: {line}"
     samples = Shards(index, store, labels)

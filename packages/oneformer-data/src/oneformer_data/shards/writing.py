@@ -15,13 +15,12 @@ import numpy as np
 
 from oneformer_data.opening.sources import INDEX_NAME, Source
 from oneformer_data.shards.decoding import decode
-from oneformer_data.shards.index import LARGEST_SAMPLE, Index, Shard
-from oneformer_data.shards.members import ANNOTATION, MASKS, PICTURES, Stored
+from oneformer_data.shards.index import LARGEST_SAMPLE, Index, Shard, file_format
+from oneformer_data.shards.members import ANNOTATION, PICTURES, Stored
 from oneformer_data.shards.originals import originals
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.images import Content
 from oneformer_spec.labels import Labels
 
 _END = bytes(2 * tarfile.BLOCKSIZE)
@@ -87,11 +86,9 @@ def _piece(key: str, stored: Stored) -> bytes:
     Raises:
         DataError: It is larger than what is read.
     """
-    # Without an annotation a sample is called what its picture is called in the tar file, which ends here.
-    annotation = stored.annotation or Content("", json.dumps({"img": stored.name, "segm": stored.name}).encode())
-    files = {_suffix(stored): stored.picture, ANNOTATION: annotation}
-    if stored.mask is not None:
-        files[MASKS[stored.type]] = stored.mask
+    files = {_suffix(stored): stored.picture, ANNOTATION: stored.annotation}
+    for field, kind in file_format(stored.type, stored.picture.name).members.items():
+        files[kind] = stored.files[field]
     parts = []
     for kind, content in sorted(files.items()):
         header = tarfile.TarInfo(f"{key}.{kind}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,20 +14,15 @@ from typing import Any
 import numpy as np
 
 from oneformer_data.evaluation.report import aligned
-from oneformer_data.opening.documents import listed, read_json
-from oneformer_data.opening.folders import Folder
-from oneformer_data.opening.loading import open_source, read_label_map, read_labels, reader
+from oneformer_data.opening.format import Format
+from oneformer_data.opening.loading import format_of, read_label_map, read_labels
 from oneformer_data.opening.selection import split_sources
-from oneformer_data.opening.sources import SHARDS, Source, source_type
+from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample
-from oneformer_data.shards.locating import open_index
 from oneformer_spec.commands.exit import note
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
-from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.schema import DatasetSection, Spec
-
-_WITHOUT_OVERLAP = ("coco_panoptic", "semantic_jsonl")  # a pixel of a PNG holds one value
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,8 @@ def check(dataset: DatasetSection, tell: Callable[[str], object]) -> Findings:
     """
     splits = split_sources(dataset)
     labels = read_label_map(dataset)
-    files = {source: picture_files(source) for sources in splits.values() for source in sources}
+    formats = {source: _format(source) for sources in splits.values() for source in sources}
+    pictures = {source: format and format.pictures(labels) for source, format in formats.items()}
     problems: list[str] = []
     checked = []
     for split, sources in splits.items():
@@ -96,17 +91,31 @@ def check(dataset: DatasetSection, tell: Callable[[str], object]) -> Findings:
             for problem in source_problems(source, labels):
                 tell(problem)
                 problems.append(problem)
-            found = len(problems) - before
-            overlapping = None if found else _overlapping(source, labels)
-            checked.append(CheckedSet(split, source.annotations, _images(source, files), found, overlapping))
-    if len(splits) > 1 and any(_is_shards(source) for sources in splits.values() for source in sources):
-        note("images in shards are not compared with those of other splits")
+            checked.append(_checked(split, formats[source], source, len(problems) - before, labels))
+    if len(splits) > 1 and any(formats[source] and paths is None for source, paths in pictures.items()):
+        note("images that are not files, such as those in shards, are not compared with those of other splits")
     shared = 0
-    for problem in shared_pictures(splits, files):
+    for problem in shared_pictures(splits, {source: paths or () for source, paths in pictures.items()}):
         tell(problem)
         problems.append(problem)
         shared += 1
     return Findings(tuple(checked), tuple(problems), shared)
+
+
+def _format(source: Source) -> Format | None:
+    """Return the format of a data set, or None without its annotations, which is one of its problems."""
+    with suppress(DataError):
+        return format_of(source)
+    return None
+
+
+def _checked(split: str, format: Format | None, source: Source, problems: int, labels: Labels) -> CheckedSet:
+    images = 0 if format is None else format.num_pictures(labels)
+    overlapping = None
+    if format is not None and not problems and format.may_overlap():
+        samples = format.open(labels)
+        overlapping = sum(overlapping_segments(samples[index]) for index in range(len(samples)))
+    return CheckedSet(split, source.annotations, images, problems, overlapping)
 
 
 def overlapping_segments(sample: Sample) -> int:
@@ -114,26 +123,6 @@ def overlapping_segments(sample: Sample) -> int:
     covered = (sample.id_maps > 0).sum(axis=0) > 1  # (H, W)
     ids = np.unique(sample.id_maps[:, covered])
     return int((ids > 0).sum())
-
-
-def _images(source: Source, files: Mapping[Source, Sequence[Path]]) -> int:
-    """Return how many pictures a data set has; shards have theirs inside."""
-    with suppress(DataError):
-        return len(open_index(source)[0]) if _is_shards(source) else len(files[source])
-    return 0
-
-
-def _is_shards(source: Source) -> bool:
-    with suppress(DataError):
-        return source_type(source) == SHARDS
-    return False
-
-
-def _overlapping(source: Source, labels: Labels) -> int | None:
-    if (open_index(source)[0].type if _is_shards(source) else source_type(source)) in _WITHOUT_OVERLAP:
-        return None
-    samples = open_source(source, labels)
-    return sum(overlapping_segments(samples[index]) for index in range(len(samples)))
 
 
 def problems(spec: Spec) -> Iterator[str]:
@@ -153,32 +142,11 @@ def problems(spec: Spec) -> Iterator[str]:
 
 
 def source_problems(source: Source, labels: Labels) -> Iterator[str]:
-    """Yield the problems of one data set, through the check of its reader or by reading every sample."""
+    """Yield the problems of one data set."""
     try:
-        found = reader(source, source_type(source))
-        if found.check is not None:
-            yield from resolve(found.check)(source, labels)
-            return
-        samples = resolve(found.target)(source, labels)
+        yield from format_of(source).problems(labels)
     except DataError as error:
         yield str(error)
-        return
-    for index in range(len(samples)):
-        try:
-            samples[index]
-        except DataError as error:
-            yield str(error)
-
-
-def picture_files(source: Source) -> list[Path]:
-    """Return the pictures of a data set that exist, in its order; none where no reader here tells their names."""
-    try:
-        names = _NAMES.get(source_type(source), _no_names)(source)
-    except DataError:
-        return []  # a problem that the check of the annotations tells of
-    root = Folder(source.images or Path(source.annotations).parent, allow_outside=source.allow_outside_root)
-    unique = dict.fromkeys(name for name in names if isinstance(name, str) and name)
-    return [root.path(name) for name in unique if root.problem(name) is None]
 
 
 def shared_pictures(splits: Mapping[str, Sequence[Source]], files: Mapping[Source, Sequence[Path]]) -> Iterator[str]:
@@ -222,35 +190,3 @@ def _twins(mine: Sequence[Path], theirs: Sequence[Path]) -> Iterator[tuple[Path,
 def _digest(path: Path) -> bytes:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-def _panoptic_names(source: Source) -> list[object]:
-    """Pictures without an annotation belong to a longer list, of which this file annotates a part."""
-    document = read_json(source.annotations)
-    annotated = {repr(row.get("image_id")) for row in listed(document, "annotations", source.annotations)}
-    rows = listed(document, "images", source.annotations)
-    return [row.get("file_name") for row in rows if repr(row.get("id")) in annotated]
-
-
-def _instance_names(source: Source) -> list[object]:
-    return [row.get("file_name") for row in listed(read_json(source.annotations), "images", source.annotations)]
-
-
-def _line_names(source: Source) -> list[object]:
-    names: list[object] = []
-    with suppress(OSError, UnicodeDecodeError), open(source.annotations, encoding="utf-8-sig") as lines:
-        for line in lines:
-            with suppress(ValueError, RecursionError, AttributeError):  # no JSON, or no object
-                names.append(json.loads(line).get("img"))
-    return names
-
-
-def _no_names(source: Source) -> list[object]:
-    return []
-
-
-_NAMES: Mapping[str, Callable[[Source], list[Any]]] = {
-    "coco_panoptic": _panoptic_names,
-    "coco_instance": _instance_names,
-    "semantic_jsonl": _line_names,
-}

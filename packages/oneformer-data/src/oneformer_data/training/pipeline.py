@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from oneformer_data.datasets import allowed_tasks, part_of, shuffled, tasks_at
+from oneformer_data.datasets import DataSet, allowed_tasks, data_set, shuffled
 from oneformer_data.opening.loading import joined, open_parts, read_labels
 from oneformer_data.sample import Sample
 from oneformer_data.training import colors, transforms
@@ -71,7 +71,7 @@ class TrainingPipeline:
         format: Format,
         cutmix_probability: float = 0.0,
     ) -> None:
-        self._samples = samples
+        self.samples: DataSet = data_set(samples)
         self._labels = labels
         self._augment = tuple(augment)
         self._probabilities = task_probabilities
@@ -79,14 +79,14 @@ class TrainingPipeline:
         self._cutmix_probability = cutmix_probability
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self.samples)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """Return one example; the same index and generator state give the same one."""
-        task = draw_task(self._probabilities, tasks_at(self._samples, index), rng)
+        task = draw_task(self._probabilities, self.samples.tasks_at(index), rng)
         sample = self._augmented(index, rng)
         if self._cutmix_probability and rng.random() < self._cutmix_probability:
-            part = part_of(self._samples, index)
+            part = self.samples.part_of(index)
             other = self._augmented(part[int(rng.integers(len(part)))], rng)
             sample = cutmix(sample, other, rng, fill=_color(self._format.mean))
         written = self._format
@@ -104,12 +104,8 @@ class TrainingPipeline:
             text_index=np.array([unique[sentence] for sentence in sentences], dtype=np.int64),
         )
 
-    def shuffled(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return the order of one pass over the samples."""
-        return shuffled(self._samples, rng)
-
     def _augmented(self, index: int, rng: np.random.Generator) -> Sample:
-        sample = self._samples[index]
+        sample = self.samples[index]
         for step in self._augment:
             sample = step(sample, rng)
         return sample
@@ -117,6 +113,8 @@ class TrainingPipeline:
 
 def pass_order(seed: int, number: int, samples: Sized) -> NDArray[np.int64]:
     """Return the order of samples, or of a pipeline's, in one pass of training over them, counted from 0."""
+    if isinstance(samples, TrainingPipeline):
+        samples = samples.samples
     return shuffled(samples, np.random.default_rng([seed, 0, number]))
 
 

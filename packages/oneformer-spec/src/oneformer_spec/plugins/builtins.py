@@ -24,37 +24,33 @@ def oneformer_backbones() -> list[Backbone]:
 @hookimpl
 def oneformer_datasets() -> list[Dataset]:
     """Declare the built-in annotation formats."""
-    formats, shards = "oneformer_data.formats", "oneformer_data.shards"
+    every = ("semantic", "instance", "panoptic")
     return [
         Dataset(
             "coco_panoptic",
-            f"{formats}.coco_panoptic:open_panoptic",
-            ("semantic", "instance", "panoptic"),
+            "oneformer_data.formats.coco_panoptic:CocoPanoptic",
+            every,
             suffixes=(".json",),
             panoptic=True,
-            check=f"{formats}.panoptic_files:problems",
         ),
         Dataset(
             "coco_instance",
-            f"{formats}.coco_instance:open_instance",
+            "oneformer_data.formats.coco_instance:CocoInstance",
             ("instance",),
             suffixes=(".json",),
-            check=f"{formats}.instance_files:problems",
         ),
         Dataset(
             "semantic_jsonl",
-            f"{formats}.semantic_jsonl:open_semantic",
+            "oneformer_data.formats.semantic_jsonl:SemanticJsonl",
             ("semantic", "panoptic"),
             suffixes=(".jsonl",),
-            check=f"{formats}.semantic_jsonl:problems",
         ),
         Dataset(
             "webdataset",
-            f"{shards}.reader:open_shards",
-            ("semantic", "instance", "panoptic"),
+            "oneformer_data.shards.webdataset:WebDataset",
+            every,
             suffixes=(".tar",),
             names=("shards.json",),
             places=("file", "folder", "pattern", "url"),
-            check=f"{shards}.verification:problems",
         ),
     ]

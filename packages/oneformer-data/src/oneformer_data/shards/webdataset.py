@@ -1,0 +1,76 @@
+"""The type `webdataset`: samples of any format of files, in tar files that an index lists or that are searched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from oneformer_data.formats.coco_images import category_labels, category_problems
+from oneformer_data.opening.format import Format
+from oneformer_data.shards import verification
+from oneformer_data.shards.decoding import format_at
+from oneformer_data.shards.index import Index
+from oneformer_data.shards.locating import open_index
+from oneformer_data.shards.reader import Shards
+from oneformer_data.shards.store import Store
+from oneformer_spec.errors import DataError, SpecError
+from oneformer_spec.labels import Labels
+from oneformer_spec.tasks import Task
+
+
+class WebDataset(Format):
+    """Tar shards; their index is read once, when it is first needed."""
+
+    def open(self, labels: Labels) -> Shards:
+        """Return the samples; the label map agrees with the index, and every shard is there.
+
+        Raises:
+            SpecError: Folders are set, which shards do not need.
+            DataError: The index is wrong or contradicts the label map, or a shard is missing or of another size.
+        """
+        index, store = self._shards
+        for problem in category_problems({"categories": index.categories}, labels):
+            raise DataError(f"{self.source.annotations}: {problem}")
+        for shard in index.shards:
+            absent = store.problem(shard)
+            if absent is not None:
+                raise DataError(absent)
+        return Shards(index, store, labels)
+
+    def labels(self) -> Labels:
+        """Return the classes of the index."""
+        categories = self._shards[0].categories
+        return category_labels({"categories": categories}, self.source.annotations) or super().labels()
+
+    def tasks(self, labels: Labels) -> tuple[Task, ...]:
+        """Return the tasks that the format of the samples has targets for."""
+        return format_at(self._shards[0].type, self.source.annotations).tasks(labels)
+
+    def problems(self, labels: Labels) -> Iterator[str]:
+        """Yield a line per problem of the index, the tar files and the samples."""
+        try:
+            index, store = self._shards
+        except DataError as error:
+            yield str(error)
+        else:
+            yield from verification.problems(self.source, index, store, labels)
+
+    def num_pictures(self, labels: Labels) -> int:
+        """Return how many samples the index lists."""
+        try:
+            return len(self._shards[0])
+        except DataError:
+            return 0
+
+    def may_overlap(self) -> bool:
+        """Return whether the format of the samples has segments that share pixels."""
+        return format_at(self._shards[0].type, self.source.annotations).may_overlap()
+
+    @cached_property
+    def _shards(self) -> tuple[Index, Store]:
+        section, path = self.source.section, self.source.annotations
+        for field in ("images", "panoptic"):
+            if getattr(self.source, field):
+                why = f"is set, but the shards of {path} hold all their files; set it to null"
+                raise SpecError(f"{section}.{field}: {why}")
+        return open_index(self.source)
