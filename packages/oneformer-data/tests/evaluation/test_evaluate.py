@@ -27,8 +27,11 @@ from oneformer_spec.tasks import TASKS, Task
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 
-def colour_model(calls: list[tuple[int, float]]):
-    """A `run` with three queries: red pixels of the left half, of the right half, and all others."""
+def colour_model(calls: list[tuple[int, float]], no_object: float = -20.0):
+    """A `run` with three queries: red pixels of the left half, of the right half, and all others.
+
+    The logit of a query's class is 20, of the other classes -20.
+    """
 
     def run(image, task_tokens):
         calls.append((len(image), float(task_tokens[0, 4])))
@@ -36,6 +39,7 @@ def colour_model(calls: list[tuple[int, float]]):
         left = np.arange(image.shape[3]) < 14
         masks = np.stack([red & left, red & ~left, ~red], axis=1) * 40.0 - 20.0
         classes = np.full((len(image), 3, 3), -20.0, dtype=np.float32)
+        classes[..., 2] = no_object
         for query, index in enumerate((0, 0, 1)):
             classes[:, query, index] = 20.0
         return classes, masks.astype(np.float32)
@@ -96,6 +100,14 @@ def test_all_tasks_are_scored_in_one_run(spec, calls, capsys):
     assert "square" in output.out
     assert output.out.endswith("results/evaluate/metrics.json\n")
     assert "evaluate: 1/1 images" in output.err
+
+
+def test_instances_of_any_score_count(spec, segmenter, calls):
+    """A model that gives its instances a probability of 0.27 finds as many as one that is certain."""
+    segmenter.run = colour_model(calls, no_object=21.0)
+    evaluate.run(replace(spec, evaluate=replace(spec.evaluate, task="instance")))
+    assert metrics(spec)["AP"]["AP"] == pytest.approx(1.0)
+    assert metrics(spec)["AP"]["AR100"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("task", "keys"), [("semantic", {"mIoU"}), ("instance", {"AP"}), ("panoptic", {"PQ"})])

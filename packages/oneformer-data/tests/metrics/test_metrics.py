@@ -106,6 +106,23 @@ def test_instances_without_any_prediction_score_zero():
     assert evaluator.compute()["AP"]["AP"] == 0.0
 
 
+def test_instances_are_small_medium_or_large_by_their_pixels():
+    """COCO's limits are 32 x 32 and 96 x 96 pixels; the small and the large cat are found, the medium one is not."""
+    ids = np.zeros((200, 300), dtype=np.int32)
+    for number, (left, side) in enumerate(((0, 31), (50, 60), (150, 120)), start=1):
+        ids[:side, left : left + side] = number
+    truth = tuple(SegmentInfo(number, 0, isthing=True, is_crowd=False) for number in (1, 2, 3))
+    sample = Sample("a.png", 1, np.zeros((*ids.shape, 3), np.uint8), ids[None], truth)
+    found = tuple(
+        Segment(number, 4, "cat", True, 0.5, int((ids == number).sum()), bounding_box(ids == number), ids == number)
+        for number in (1, 3)
+    )
+    evaluator = ap.make(LABELS)
+    evaluator.update(sample, Segmentation(Task.INSTANCE, ids, found))
+    scores = evaluator.compute()["AP"]
+    assert [scores[name] for name in ("APs", "APm", "APl", "ARs", "ARm", "ARl")] == pytest.approx([1, 0, 1, 1, 0, 1])
+
+
 def test_equal_scores_rank_in_the_order_of_the_image_ids():
     mask = np.zeros((20, 20), dtype=bool)
     mask[:10] = True

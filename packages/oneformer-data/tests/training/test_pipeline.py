@@ -181,6 +181,39 @@ def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
     assert names == {"b/11.png+b/11.png", "b/11.png+b/12.png"}  # a partner of the same data set
 
 
+def test_cutmix_fills_with_the_mean_colour_which_is_zero_once_normalised(folder, labels):
+    folder.add(13, np.full((40, 10), 1), [{"id": 1, "category_id": 7}])
+    mixing = TrainingPipeline(
+        folder.open(),
+        labels,
+        augment=(),
+        task_probabilities={Task.PANOPTIC: 1.0},
+        format=Format(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
+        cutmix_probability=1.0,
+    )
+    examples = [mixing.example(2, np.random.default_rng(seed)) for seed in range(10)]
+    corners = [example.image[:, 24:, 10:] for example in examples if example.image.shape == (3, 40, 32)]
+    assert len(corners) > 3  # the others were mixed with themselves
+    assert not np.any(corners)
+
+
+def test_what_is_erased_has_the_mean_colour_of_the_spec(spec):
+    augmentation = Augmentation(train_crop_size=(24, 32), flip_prob=0, color_prob=0, erasing_prob=1)
+    dataset = replace(
+        spec.dataset,
+        min_scale=1,
+        max_scale=1,
+        pixel_mean=MEAN,
+        task_prob_train={"semantic": 0.0, "instance": 0.0, "panoptic": 1.0},
+        augmentation=augmentation,
+    )
+    example = from_spec(replace(spec, dataset=dataset)).example(0, np.random.default_rng(0))
+    erased = ~example.masks.any(axis=0)
+    assert 0.01 < erased.mean() < 0.4
+    assert not example.image[:, erased].any()
+    assert example.image[:, ~erased].all()
+
+
 def test_validation_examples_are_whole_and_never_random(folder, labels):
     spec = Spec(
         dataset=DatasetSection(

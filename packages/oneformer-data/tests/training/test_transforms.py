@@ -248,6 +248,21 @@ def test_cutmix_takes_every_pixel_with_its_segment_from_one_of_two_samples(heigh
     assert not (taken & outside).any()
 
 
+def test_cutmix_fills_what_neither_sample_covers():
+    """Of one larger and one wider sample the corner that both lack is the fill colour, and void."""
+    tall = replace(painted(60, 20, 1), id_maps=np.full((1, 60, 20), 5, dtype=np.int32))
+    wide = replace(painted(10, 80, 2), id_maps=np.full((1, 10, 80), 300, dtype=np.int32))
+    filled = 0
+    for seed in range(20):
+        mixed = cutmix(tall, wide, np.random.default_rng(seed), fill=FILL)
+        nothing = mixed.id_maps[0] == 0
+        assert nothing[10:, 20:].all()
+        assert (mixed.image[nothing] == FILL).all()
+        assert not (mixed.image[~nothing] == FILL).all(axis=-1).any()
+        filled += nothing.sum()
+    assert filled > 20 * 50 * 60
+
+
 def test_cutmix_takes_its_rectangle_from_the_partner_however_small():
     """Never from its padding: what lay under the rectangle would become void."""
     one = replace(painted(60, 80, 1), id_maps=np.full((1, 60, 80), 5, dtype=np.int32))
@@ -266,6 +281,38 @@ def test_cutmix_keeps_layers_and_crowds():
     assert mixed.segments[-1] == SegmentInfo(70_005, 0, isthing=True, is_crowd=True)
     assert np.array_equal(mixed.id_maps[0] == 70_005, mixed.id_maps[1] == 70_005)
     assert (mixed.id_maps[0] == 70_005).any()
+
+
+def test_an_erased_area_is_between_2_and_33_percent_of_any_shape_from_flat_to_tall():
+    before = make_sample(np.full((200, 200), 5))
+    areas, aspects = [], []
+    for seed in range(400):
+        after = transforms.erase(before, np.random.default_rng(seed), probability=1.0, fill=FILL)
+        erased = after.id_maps[0] == 0
+        areas.append(erased.mean())
+        aspects.append(erased.any(axis=1).sum() / erased.any(axis=0).sum())
+    assert 0.019 < min(areas) < 0.025
+    assert 0.32 < max(areas) < 0.335
+    assert 0.16 < np.mean(areas) < 0.19  # uniform
+    assert 0.29 < min(aspects) < 0.35
+    assert 2.9 < max(aspects) < 3.4
+    assert 0.85 < np.exp(np.mean(np.log(aspects))) < 1.15  # as often flat as tall
+
+
+def test_a_blur_has_a_radius_between_a_tenth_and_two_pixels():
+    """The edge between black and white becomes the Gaussian's integral; its slope has the Gaussian's deviation."""
+    image = np.zeros((3, 40, 3), dtype=np.uint8)
+    image[:, 20:] = 255
+    before = Sample("a.png", 1, image, np.ones((1, 3, 40), dtype=np.int32), ())
+    places, deviations = np.arange(39), []
+    for seed in range(200):
+        after = colors.blur(before, np.random.default_rng(seed), probability=1.0)
+        slope = np.diff(after.image[1, :, 0].astype(float)) / 255
+        middle = (slope * places).sum()
+        deviations.append(float(np.sqrt((slope * (places - middle) ** 2).sum())))
+    assert min(deviations) < 0.2
+    assert 1.85 < max(deviations) < 2.1
+    assert 0.9 < np.mean(deviations) < 1.2  # uniform
 
 
 def test_a_blur_softens_edges_alone():

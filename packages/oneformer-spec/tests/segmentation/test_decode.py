@@ -301,6 +301,15 @@ def test_panoptic_drops_what_is_mostly_hidden():
     assert (dropped.map[:, 12:] == 0).all()
 
 
+def test_a_segment_of_which_exactly_the_threshold_is_visible_stays():
+    """As published, a segment is dropped below the threshold, not at it."""
+    logits = logits_of(1, 2)
+    logits[1] *= 0.5
+    boxes = ((0, 16, 0, 12), (0, 16, 0, 16))
+    result = run(logits, boxes, Task.PANOPTIC, thresholds=Thresholds(overlap=0.25))  # 64 of 256 pixels
+    assert [(s.category_id, s.area) for s in result.segments] == [(20, 192), (30, 64)]
+
+
 @pytest.mark.parametrize("task", [Task.PANOPTIC, Task.INSTANCE])
 def test_nothing_found_is_an_empty_map(task):
     result = run((None, None), ((0, 16, 0, 16), (2, 4, 2, 4)), task)

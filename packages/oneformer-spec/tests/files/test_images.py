@@ -1,3 +1,5 @@
+"""Image files of every kind become RGB pixels, upright, or one line that names the file; folders are searched."""
+
 from __future__ import annotations
 
 import os
@@ -12,13 +14,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oneformer_spec.errors import DataError
-from oneformer_spec.files.images import find_images, read_image
+from oneformer_spec.files import images
+from oneformer_spec.files.images import ORIENTATION, find_images, read_image
 
 
 @pytest.fixture
 def gradient() -> np.ndarray:
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def photo(height: int, width: int) -> Image.Image:
+    """Smooth colours with some noise."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((width, height))
+    return Image.fromarray(np.clip(np.asarray(small) + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8))
 
 
 def problem(path: Path) -> str:
@@ -80,22 +90,39 @@ def test_float_pixels_are_refused(tmp_path):
     assert "float pixels have no fixed range" in problem(tmp_path / "a.tif")
 
 
+def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """Return an image as a camera stores it: EXIF 2.3, section 4.6.4, where its row 0 and column 0 are seen."""
+    row_0, column_0 = {
+        1: ("top", "left"),
+        2: ("top", "right"),
+        3: ("bottom", "right"),
+        4: ("bottom", "left"),
+        5: ("left", "top"),
+        6: ("right", "top"),
+        7: ("right", "bottom"),
+        8: ("left", "bottom"),
+    }[orientation]
+    turned = upright if row_0 in ("top", "bottom") else upright.transpose(1, 0, 2)
+    return turned[:: -1 if row_0 in ("bottom", "right") else 1, :: -1 if column_0 in ("bottom", "right") else 1]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, gradient, orientation):
-    upright = {
-        1: gradient,
-        2: gradient[:, ::-1],
-        3: gradient[::-1, ::-1],
-        4: gradient[::-1],
-        5: gradient.transpose(1, 0, 2),
-        6: np.rot90(gradient, -1),
-        7: gradient[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(gradient),
-    }
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(gradient).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright[orientation])
+    exif[ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(stored(gradient, orientation))).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), gradient)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photo_is_turned_upright(tmp_path, orientation):
+    upright = np.asarray(photo(61, 83))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(stored(upright, orientation))).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    pixels = read_image(tmp_path / "a.jpg")
+    assert pixels.shape == upright.shape
+    assert np.abs(pixels.astype(int) - upright).mean() < 12  # levels; turned the wrong way it is above 50
 
 
 def test_damaged_exif_beside_good_pixels_turns_nothing(tmp_path, gradient):
@@ -111,6 +138,20 @@ def test_a_truncated_file_is_one_line(tmp_path, gradient, suffix):
     for end in (1, 10, len(whole) // 2):
         path.write_bytes(whole[:end])
         problem(path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2, "progressive": True}, {"quality": 20}]
+)
+def test_both_jpeg_decoders_give_the_same_pixels(tmp_path, options):
+    path = tmp_path / "a.jpg"
+    photo(61, 83).save(path, **options)
+    with Image.open(path) as image:
+        quick = images._usual(image, path)
+        expected = np.asarray(image)
+    assert quick is not None
+    assert np.array_equal(quick, expected)
+    assert np.array_equal(read_image(path), expected)
 
 
 @given(st.data())
