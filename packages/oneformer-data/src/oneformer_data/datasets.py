@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.sample import Sample
-from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.plugins.task_declarations import in_order, with_plugin_tasks
+from oneformer_spec.tasks import TASKS
 
 Record = TypeVar("Record")
 
@@ -24,11 +25,11 @@ class DataSet(Sequence[Sample]):
     """
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[str, ...]:
         """The tasks that at least one sample has targets for."""
         return TASKS
 
-    def tasks_at(self, index: int) -> tuple[Task, ...]:
+    def tasks_at(self, index: int) -> tuple[str, ...]:
         """Return the tasks that one sample has targets for."""
         return self.tasks
 
@@ -45,7 +46,7 @@ class Samples(DataSet, Generic[Record]):
     """The samples of records that were parsed once, each loaded when it is asked for."""
 
     def __init__(
-        self, records: Sequence[Record], load: Callable[[Record], Sample], tasks: Sequence[Task] = TASKS
+        self, records: Sequence[Record], load: Callable[[Record], Sample], tasks: Sequence[str] = TASKS
     ) -> None:
         """Make samples of records; `load` decodes pictures and masks."""
         self.records = records
@@ -53,7 +54,7 @@ class Samples(DataSet, Generic[Record]):
         self._tasks = tuple(tasks)
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[str, ...]:
         """The tasks that the annotations have targets for."""
         return self._tasks
 
@@ -82,12 +83,11 @@ class Concatenation(DataSet):
         return self._ends[-1]
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[str, ...]:
         """The tasks that at least one of the data sets has targets for."""
-        every = {task for part in self._parts for task in part.tasks}
-        return tuple(task for task in TASKS if task in every)
+        return in_order({task for part in self._parts for task in part.tasks})
 
-    def tasks_at(self, index: int) -> tuple[Task, ...]:
+    def tasks_at(self, index: int) -> tuple[str, ...]:
         """Return the tasks that the data set of a sample has targets for."""
         part, position = self._place(index)
         return self._parts[part].tasks_at(position)
@@ -129,9 +129,9 @@ def data_set(samples: Sequence[Sample]) -> DataSet:
     return samples if isinstance(samples, DataSet) else Samples(samples, _same)
 
 
-def allowed_tasks(samples: Sequence[Sample]) -> tuple[Task, ...]:
-    """Return the tasks that samples have targets for."""
-    return data_set(samples).tasks
+def allowed_tasks(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return the tasks that samples have targets for; those of plugins follow from the built-in ones that they need."""
+    return with_plugin_tasks(data_set(samples).tasks)
 
 
 def shuffled(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64]:

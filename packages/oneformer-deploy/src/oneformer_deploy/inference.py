@@ -18,14 +18,14 @@ from oneformer_spec.errors import DataError, OneFormerError
 from oneformer_spec.files.atomic import remove_leftovers
 from oneformer_spec.files.images import find_images, read_image
 from oneformer_spec.pictures.font import unwritable
+from oneformer_spec.plugins.task_declarations import ALL, declared_tasks
 from oneformer_spec.processes.shares import Report, opened
 from oneformer_spec.processes.world import World
 from oneformer_spec.results import Segmentation
 from oneformer_spec.schema import Spec
 from oneformer_spec.segmentation.frame import SizeRule
-from oneformer_spec.segmentation.model_file import input_rule, model_path, open_model
+from oneformer_spec.segmentation.model_file import input_rule, model_path, open_model, requested_tasks
 from oneformer_spec.segmentation.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS, Task
 
 OF_ONE_IMAGE = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 """What the name of an image can make impossible; a disk that is full or read-only stops everything."""
@@ -40,6 +40,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Segmented:
+    """What one process did: the folder of each task, and a line for each image whose results it could not write."""
+
+    folders: dict[str, Path]
+    failures: list[str]
+
+
+@dataclass(frozen=True)
 class Segmenting:
     """A model and the images that fall to this process, relative to `root`; see `oneformer_spec.processes.shares.Work`.
 
@@ -51,15 +59,15 @@ class Segmenting:
     root: Path
     images: Sequence[Path]
     batch_size: int
-    folders: dict[Task, Path]
+    folders: dict[str, Path]
 
     @property
     def total(self) -> int:
         """The number of images in the share."""
         return len(self.images)
 
-    def run(self, report: Report) -> list[str]:
-        """Write the results of all images for which that can be done; returns one line for each of the others."""
+    def run(self, report: Report) -> Segmented:
+        """Write the results of all images for which that can be done."""
         failures: list[str] = []
         for start in range(0, self.total, self.batch_size):
             names = self.images[start : start + self.batch_size]
@@ -71,9 +79,9 @@ class Segmenting:
             except MemoryError:
                 failures += [f"{self.root / picture.name}: too large for this machine's memory" for picture in pictures]
             report(start + len(names), self.total)
-        return failures
+        return Segmented(self.folders, failures)
 
-    def _predict(self, pictures: Sequence[Picture], task: Task) -> list[Segmentation]:
+    def _predict(self, pictures: Sequence[Picture], task: str) -> list[Segmentation]:
         return self.segmenter.predict([picture.pixels for picture in pictures], task, rule=self.rule)
 
     def _write(self, folder: Path, picture: Picture, result: Segmentation, failures: list[str]) -> bool:
@@ -104,12 +112,12 @@ def run(spec: Spec) -> None:
         opened("oneformer_deploy.inference:open_segmenting", spec, "inference", images) as work,
         RunFolder.open(spec, "inference") as folder,
     ):
-        for folder_of_task in _folders(spec).values():
-            for name in SUFFIXES:
-                remove_leftovers(folder_of_task / name)
+        for written in _written_folders(spec):
+            remove_leftovers(written)
         progress = Progress("inference", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
-        failures: list[str] = [line for lines in work.run(progress) for line in lines]
-        _print_summary(_folders(spec), work.total - len(failures), progress.seconds)
+        shares: list[Segmented] = work.run(progress)
+        failures = [line for share in shares for line in share.failures]
+        _print_summary(shares[0].folders, work.total - len(failures), progress.seconds)
         for line in failures[:-1]:
             report(line)
         if failures:
@@ -118,7 +126,8 @@ def run(spec: Spec) -> None:
 
 def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segmenting:
     """Open the model of one process, which takes its share of the images in whole batches."""
-    segmenter = open_model(model_path(spec.inference, "inference"), spec, spec.inference, world)
+    path = model_path(spec.inference, "inference")
+    segmenter = open_model(path, spec, spec.inference, world)
     if world.is_first and (missing := unwritable(segmenter.manifest.labels.names)):
         note(missing)
     batch_size = _batch_size(spec)
@@ -129,23 +138,28 @@ def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segment
         root=Path(spec.inference.images_dir),
         images=images[share.start : share.stop],
         batch_size=batch_size,
-        folders=_folders(spec),
+        folders=_folders(spec, requested_tasks(spec.inference.mode, segmenter, path, "inference.mode")),
     )
 
 
 def _images(spec: Spec) -> list[Path]:
     """The images, relative to `images_dir`; pictures that earlier runs wrote below it are none."""
-    folder, results = Path(spec.inference.images_dir), results_folder(spec, "inference").resolve()
-    written = {results / task / name for task in ("", *TASKS) for name in SUFFIXES}
+    folder, written = Path(spec.inference.images_dir), {path.resolve() for path in _written_folders(spec)}
     found = [path for path in find_images(folder) if written.isdisjoint(path.resolve().parents)]
     if not found:
         raise DataError(f"{folder}: holds no images")
     return [path.relative_to(folder) for path in found]
 
 
-def _folders(spec: Spec) -> dict[Task, Path]:
-    root, mode = results_folder(spec, "inference"), spec.inference.mode
-    return {task: root / task.value for task in TASKS} if mode == "all" else {Task(mode): root}
+def _folders(spec: Spec, tasks: Sequence[str]) -> dict[str, Path]:
+    root = results_folder(spec, "inference")
+    return {task: root / task if spec.inference.mode == ALL else root for task in tasks}
+
+
+def _written_folders(spec: Spec) -> list[Path]:
+    """The folders that runs into this results folder may have written to, whatever their mode."""
+    root = results_folder(spec, "inference")
+    return [root / task / name for task in ("", *declared_tasks()) for name in SUFFIXES]
 
 
 def _batch_size(spec: Spec) -> int:
@@ -165,7 +179,7 @@ def _read(root: Path, names: Sequence[Path], failures: list[str]) -> Iterator[Pi
             yield Picture(name, pixels)
 
 
-def _print_summary(folders: dict[Task, Path], count: int, seconds: float) -> None:
+def _print_summary(folders: dict[str, Path], count: int, seconds: float) -> None:
     print(f"{count} images segmented in {seconds:.1f} s ({count / max(seconds, 1e-9):.2f} images/s)")
     for task, folder in folders.items():
-        print(f"{task.value}: {', '.join(str(folder / name) for name in SUFFIXES)}")
+        print(f"{task}: {', '.join(str(folder / name) for name in SUFFIXES)}")

@@ -78,6 +78,30 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A segmentation task, which one model learns beside the others: its word in specs, results and on command lines.
+
+    `prompt` is the sentence whose tokens condition the queries, `targets(sample)` returns the `Targets` of a sample.
+    `decode` is how predictions become a result: "semantic", "instance" or "panoptic" as the task of that name, or
+    "module:attribute", a function `decode(probabilities, mask_logits, frame, labels, thresholds) -> Segmentation`.
+    `filler` is the text of the queries without a target, "a <name> photo" by default. `needs` names the built-in tasks
+    that show which data sets have targets for it: those that allow one of them.
+    """
+
+    name: str
+    prompt: str
+    targets: str
+    decode: str = "semantic"
+    filler: str | None = None
+    needs: tuple[str, ...] = ("panoptic",)
+
+    def __post_init__(self) -> None:
+        """Refuse the word that stands for every task."""
+        if self.name == "all":
+            raise ValueError("a task cannot be named 'all', which stands for every task")
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """A score of the task `task`: `make(labels, **options)` returns an object with `update`, `merge` and `compute`.
 
@@ -182,6 +206,11 @@ class Hooks:
     @hookspec
     def oneformer_datasets(self) -> Sequence[Dataset]:
         """Add values of `dataset.<split>.type`."""
+        return ()
+
+    @hookspec
+    def oneformer_tasks(self) -> Sequence[Task]:
+        """Add segmentation tasks: values of `evaluate.task` and `inference.mode`, keys of the tasks' probabilities."""
         return ()
 
     @hookspec

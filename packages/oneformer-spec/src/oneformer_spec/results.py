@@ -33,13 +33,20 @@ class Segment:
 class Segmentation:
     """One image's answer to one task.
 
-    `map` is int32 (H, W): category ids for the semantic task, segment ids otherwise, 0 = void. Instances are painted
-    with the best score on top, and `segments` lists them by falling score.
+    `map` is int32 (H, W), 0 = void: category ids where `holds_classes`, segment ids otherwise. None takes it from the
+    task: the map of the semantic task holds classes. Instances are painted with the best score on top, and `segments`
+    lists them by falling score.
     """
 
-    task: Task
+    task: str
     map: NDArray[np.int32] = field(repr=False, compare=False)
     segments: tuple[Segment, ...]
+    holds_classes: bool | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Decide what the map holds where that was left open."""
+        if self.holds_classes is None:
+            object.__setattr__(self, "holds_classes", self.task == Task.SEMANTIC)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:

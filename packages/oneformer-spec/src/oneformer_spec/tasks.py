@@ -1,4 +1,4 @@
-"""The three tasks and the text that switches the one set of weights between them."""
+"""The three built-in tasks and the text that switches the one set of weights between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ CONTEXT_LENGTH = 77
 
 
 class Task(StrEnum):
-    """What the model is asked for; the value is the word in the prompt."""
+    """What the model is asked for, of the built-in tasks; the value is the word in the prompt.
+
+    A task of a plugin is named by a plain text wherever a built-in one is named by a member.
+    """
 
     SEMANTIC = "semantic"
     INSTANCE = "instance"
@@ -37,7 +40,7 @@ def task_prompt(task: Task) -> str:
 
 
 def task_row(task: Task, length: int = CONTEXT_LENGTH) -> list[int]:
-    """Return the token ids of a task's prompt, padded with 0 to `length`.
+    """Return the token ids of a built-in task's prompt, padded with 0 to `length`.
 
     Raises:
         ValueError: The prompt is longer than `length`.

@@ -11,7 +11,7 @@ from oneformer_spec.errors import PluginError, UsageError
 from oneformer_spec.hooks import Backbone, Command, Runtime
 from oneformer_spec.plugins import builtins, registry
 
-IMPORTS = "from oneformer_spec.hooks import Backbone, Command, Dataset, Evaluator, Runtime, hookimpl\n"
+IMPORTS = "from oneformer_spec.hooks import Backbone, Command, Dataset, Evaluator, Runtime, Task, hookimpl\n"
 
 
 @pytest.fixture
@@ -239,6 +239,33 @@ def test_options_of_built_in_backbones_can_be_read_here(backbone):
     assert registry.resolve(backbone.options)() is not None
 
 
+SCORES = """
+    @hookimpl
+    def oneformer_evaluators():
+        edges, more = (("edge_score", "edges"), ("more", "semantic"))
+        return [Evaluator(name, "scores_module:make", task) for name, task in (edges, more)]
+"""
+EDGES = """
+    @hookimpl
+    def oneformer_tasks():
+        return [Task("edges", "The task is edges", "edges_module:targets")]
+"""
+
+
+def test_an_evaluator_of_an_unknown_task_is_left_out_in_one_line(install):
+    found = install(scores=SCORES)
+    assert list(found.evaluators) == ["more"]
+    assert found.warnings == (
+        "the evaluator 'edge_score' of scores:main is left out: "
+        "no task 'edges' is installed; available: semantic, instance, panoptic",
+    )
+
+
+def test_an_evaluator_may_score_another_plugins_task(install):
+    found = install(scores=SCORES, tasks=EDGES)
+    assert (list(found.evaluators), list(found.tasks), found.warnings) == (["edge_score", "more"], ["edges"], ())
+
+
 def test_the_hooks_are_these():
     """Adding a hook is a decision: change this list with it."""
     assert sorted(name for name in vars(hooks.Hooks) if name.startswith("oneformer_")) == [
@@ -251,6 +278,7 @@ def test_the_hooks_are_these():
         "oneformer_losses",
         "oneformer_quantizers",
         "oneformer_runtimes",
+        "oneformer_tasks",
         "oneformer_transforms",
     ]
 

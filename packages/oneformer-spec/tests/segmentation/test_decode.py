@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from oneformer_spec.errors import UsageError
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.segmentation import decode as decode_module
 from oneformer_spec.segmentation import tiles
@@ -438,7 +439,7 @@ def test_half_precision_gradients_and_autocast_change_nothing(task, on_host, mon
 def test_a_plain_word_is_a_task():
     result = run((0,), ((0, 16, 0, 16),), "semantic")
     assert result.task is Task.SEMANTIC
-    with pytest.raises(ValueError, match="is not a valid Task"):
+    with pytest.raises(UsageError, match=r"^no task 'everything' is installed; available: semantic, "):
         run((0,), ((0, 16, 0, 16),), "everything")
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from oneformer_data.datasets import allowed_tasks
 from oneformer_data.opening.loading import open_split, read_labels
 from oneformer_data.sample import Sample
-from oneformer_data.training.pipeline import for_validation
+from oneformer_data.training.pipeline import for_validation, plugin_tokens
 from oneformer_data.training.pipeline import from_spec as open_pipeline
 from oneformer_model import OneFormer
 from oneformer_model.build import build
@@ -108,7 +108,10 @@ def _train(spec: Spec, start: Start | None, world: World, guard: Guard, *, rehea
     pipeline = open_pipeline(spec)
     samples = open_split(spec.dataset, "val", labels) if spec.dataset.val.annotations else None
     manifest = Manifest.from_spec(
-        spec, labels, {name: version(name) for name in ("oneformer-model", "oneformer-train")}
+        spec,
+        labels,
+        {name: version(name) for name in ("oneformer-model", "oneformer-train")},
+        plugin_tokens=plugin_tokens(spec),
     )
     course = course_of(spec, len(pipeline), world)
     validation = Validation(manifest, allowed_tasks(samples)) if samples is not None else None

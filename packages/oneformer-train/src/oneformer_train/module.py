@@ -91,6 +91,16 @@ class TrainingModule(pl.LightningModule):
             self.log_dict(self.validation.compute())
             self.log("val_loss", self.validation_loss.compute(self.device))
 
+    def on_validation_end(self) -> None:
+        """Stop with an evaluator's failure; at an epoch's end its checkpoint comes first."""
+        if self.validation is not None and not self.trainer.is_last_batch:
+            self.validation.raise_failure()
+
+    def on_train_epoch_end(self) -> None:
+        """Stop with an evaluator's failure in the validation at the end of this epoch, whose checkpoint is written."""
+        if self.validation is not None:
+            self.validation.raise_failure()
+
     def run(self, image: Any, task_tokens: Any) -> tuple[Tensor, Tensor]:
         """Run the network for a `Segmenter`: arrays (B, 3, H, W) and (B, L) -> class logits and mask logits."""
         prediction = self.model(torch.from_numpy(image).to(self.device), torch.from_numpy(task_tokens).to(self.device))

@@ -23,9 +23,8 @@ from oneformer_spec.processes.shares import Report, opened
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.segmentation.frame import SizeRule
-from oneformer_spec.segmentation.model_file import input_rule, model_path, open_model
+from oneformer_spec.segmentation.model_file import input_rule, model_path, open_model, requested_tasks
 from oneformer_spec.segmentation.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Counted:
     """What one process counted, by data set."""
 
     labels: Labels
-    tasks: Sequence[Task]
+    tasks: Sequence[str]
     parts: Mapping[str, Evaluation]
 
 
@@ -43,7 +42,7 @@ class Scoring:
 
     predict: Predict
     parts: Mapping[str, Sequence[Sample]]
-    tasks: Sequence[Task]
+    tasks: Sequence[str]
     labels: Labels
     batch_size: int
     num_workers: int
@@ -108,7 +107,7 @@ def open_scoring(spec: Spec, world: World) -> Scoring:
     return Scoring(
         predict=predictor(segmenter, input_rule(segmenter, spec, spec.evaluate)),
         parts=parts,
-        tasks=tasks(spec, parts),
+        tasks=tasks(requested_tasks(spec.evaluate.task, segmenter, path, "evaluate.task"), parts),
         labels=labels,
         batch_size=batch_size(spec, split),
         num_workers=getattr(spec.dataset, split).num_workers,
@@ -124,14 +123,13 @@ def split_name(dataset: DatasetSection) -> str:
     return "val"
 
 
-def tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> Sequence[Task]:
-    """Return the tasks to score, in the order of the table: of "all", those that the data has ground truth for.
+def tasks(wanted: Sequence[str], parts: Mapping[str, Sequence[Sample]]) -> Sequence[str]:
+    """Return the tasks to score, in the order of the table: of several, those that the data has ground truth for.
 
     Raises:
-        SpecError: The data has none for the task that the spec names.
+        SpecError: The data has no ground truth for any of them.
     """
     have = {task for samples in parts.values() for task in allowed_tasks(samples)}
-    wanted = TASKS if spec.evaluate.task == "all" else (Task(spec.evaluate.task),)
     scored = tuple(task for task in wanted if task in have)
     if not scored:
         raise SpecError(

@@ -2,88 +2,116 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol, Self
 
-from numpy import uint8
+import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.datasets import allowed_tasks
 from oneformer_data.sample import Sample
-from oneformer_spec.errors import PluginError
+from oneformer_spec.errors import OneFormerError, PluginError
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.results import Segmentation
-from oneformer_spec.tasks import Task
 
 DATA_SETS = "data_sets"
 """Where the scores of each data set stand when there are several."""
 
-Predict = Callable[[Sequence[NDArray[uint8]], Task], Sequence[Segmentation]]
+Predict = Callable[[Sequence[NDArray[np.uint8]], str], Sequence[Segmentation]]
 """Pictures (H, W, 3) and a task in; one segmentation per picture at its own size out, instances with all scores."""
 
 
 class Evaluator(Protocol):
-    """A score that counts images, joins shards, and gives numbers."""
+    """A score that counts images, joins shards, and gives numbers; it can be pickled, to travel between processes."""
 
     def update(self, sample: Sample, segmentation: Segmentation) -> None:
-        """Add one image."""
+        """Add one image: its annotations, and the result of the evaluator's task at the same size."""
 
     def merge(self, other: Self) -> None:
-        """Add the images of another shard."""
+        """Add the images that another evaluator of the same kind has counted."""
 
-    def compute(self) -> dict[str, Any]:
-        """Return the numbers of all images so far."""
+    def compute(self) -> Mapping[str, Any]:
+        """Return the numbers of all images so far, numpy's included; they may stand in lists and nested mappings."""
 
 
 class Evaluation:
     """The evaluators of some tasks side by side; it can be sent between processes and merged."""
 
-    def __init__(self, tasks: Sequence[Task], labels: Labels) -> None:
+    def __init__(self, tasks: Sequence[str], labels: Labels) -> None:
         self.tasks = tuple(tasks)
-        self.evaluators: dict[Task, dict[str, Evaluator]] = {task: {} for task in tasks}
+        self.evaluators: dict[str, dict[str, Evaluator]] = {task: {} for task in tasks}
         for name, declared in registry().evaluators.items():
             if declared.task in tasks:
-                self.evaluators[Task(declared.task)][name] = resolve(declared.target)(labels)
+                with _naming(name):
+                    self.evaluators[declared.task][name] = resolve(declared.target)(labels)
 
     def update(self, samples: Sequence[Sample], predict: Predict) -> None:
         """Predict and count some images; they are read once, whatever the number of tasks."""
         images = [sample.image for sample in samples]
         for task, evaluators in self.evaluators.items():
             for sample, segmentation in zip(samples, predict(images, task), strict=True):
-                for evaluator in evaluators.values():
-                    evaluator.update(sample, segmentation)
+                for name, evaluator in evaluators.items():
+                    with _naming(name):
+                        evaluator.update(sample, segmentation)
 
     def merge(self, other: Evaluation) -> None:
         """Add the images of another shard, which may lack tasks."""
         for task, evaluators in other.evaluators.items():
             for name, evaluator in evaluators.items():
-                self.evaluators[task][name].merge(evaluator)
+                with _naming(name):
+                    self.evaluators[task][name].merge(evaluator)
 
     def compute(self) -> dict[str, Any]:
-        """Return the numbers of all tasks in one dictionary.
+        """Return the numbers of all tasks in one dictionary, as plain Python numbers; NaN is None.
 
         Raises:
-            PluginError: Two evaluators give numbers of one name.
+            PluginError: An evaluator fails, or two give numbers of one name.
         """
         found: dict[str, Any] = {}
         for evaluators in self.evaluators.values():
             for name, evaluator in evaluators.items():
-                numbers = evaluator.compute()
+                with _naming(name):
+                    numbers: dict[str, Any] = _plain(dict(evaluator.compute()))
                 if twice := sorted(found.keys() & numbers.keys()):
                     raise PluginError(f"the evaluator {name!r} computes {twice[0]!r}, and so does another one")
                 found |= numbers
         return found
 
 
+@contextmanager
+def _naming(evaluator: str) -> Iterator[None]:
+    """Turn what an evaluator raises into an error that names it and the package that it comes from."""
+    try:
+        yield
+    except (OneFormerError, MemoryError):
+        raise
+    except Exception as error:  # whatever an evaluator raises
+        owner = registry().owners.get(("evaluator", evaluator), "")
+        who = f"the evaluator {evaluator!r}{f' of {owner}' if owner else ''}"
+        raise PluginError(f"{who} fails: {type(error).__name__}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers, texts, lists and mappings without numpy's types; NaN, which JSON has not, is None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
+
+
 def evaluate_parts(
     parts: Mapping[str, Sequence[Sample]],
     predict: Predict,
-    tasks: Sequence[Task],
+    tasks: Sequence[str],
     labels: Labels,
     *,
     batch_size: int = 1,
@@ -104,7 +132,7 @@ def evaluate_parts(
 def count_parts(
     parts: Mapping[str, Sequence[Sample]],
     predict: Predict,
-    tasks: Sequence[Task],
+    tasks: Sequence[str],
     labels: Labels,
     *,
     batch_size: int = 1,
@@ -128,7 +156,7 @@ def count_parts(
     return counted
 
 
-def scores(shares: Sequence[Mapping[str, Evaluation]], tasks: Sequence[Task], labels: Labels) -> dict[str, Any]:
+def scores(shares: Sequence[Mapping[str, Evaluation]], tasks: Sequence[str], labels: Labels) -> dict[str, Any]:
     """Return the numbers of all data sets, and of each where there are several, from what the processes counted.
 
     The shares come in the order of the images, so that the numbers are those of one process that counted them all.

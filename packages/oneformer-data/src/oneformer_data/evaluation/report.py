@@ -1,16 +1,19 @@
-"""Scores as a table of percentages."""
+"""Scores as a table: percentages, and the headline numbers of further evaluators."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oneformer_spec.labels import Labels
+from oneformer_spec.plugins.headlines import headline_numbers
+from oneformer_spec.plugins.task_declarations import declared_tasks
 
 
 def table(metrics: Mapping[str, Any], labels: Labels, *, classes: bool = True) -> str:
     """Return the overall numbers of `metrics.json`, then a row per class where it has any and `classes` asks for it."""
-    blocks = (_overall(metrics), _per_class(metrics, labels) if classes else "")
+    blocks = (_overall(metrics), _further(metrics), _per_class(metrics, labels) if classes else "")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -39,6 +42,13 @@ def _overall(metrics: Mapping[str, Any]) -> str:
         names = ["mIoU", "fwIoU", "mAcc", "pixel_acc"]
         blocks.append(aligned([["semantic", *names], ["pixels", *(_percent(metrics[name]) for name in names)]]))
     return "\n\n".join(blocks)
+
+
+def _further(metrics: Mapping[str, Any]) -> str:
+    """Return the headline numbers of further evaluators as they are: only their makers know whether they are parts."""
+    found = headline_numbers(metrics, declared_tasks())
+    shown = {name: value for name, value in found.items() if name not in ("PQ", "AP", "mIoU") and not math.isnan(value)}
+    return aligned([["further", *shown], ["scores", *(f"{value:.4f}" for value in shown.values())]]) if shown else ""
 
 
 def _per_class(metrics: Mapping[str, Any], labels: Labels) -> str:

@@ -43,7 +43,7 @@ class SemanticJsonl(FileFormat[Record]):
     record_type = Record
     members: ClassVar[Mapping[str, str]] = {"mask": "semantic.png"}
 
-    def tasks(self, labels: Labels) -> tuple[Task, ...]:
+    def tasks(self, labels: Labels) -> tuple[str, ...]:
         """Return the semantic task, and the panoptic one where every class is stuff."""
         all_stuff = not any(label.isthing for label in labels)
         return (Task.SEMANTIC, Task.PANOPTIC) if all_stuff else (Task.SEMANTIC,)

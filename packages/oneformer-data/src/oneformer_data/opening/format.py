@@ -18,7 +18,7 @@ from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.files.images import Content
 from oneformer_spec.labels import Labels
-from oneformer_spec.tasks import Task
+from oneformer_spec.plugins.task_declarations import in_order
 
 IMAGE = "image"
 """The field of a record that names its picture."""
@@ -58,9 +58,9 @@ class Format(ABC):
         path, section = self.source.annotations, self.source.section
         raise SpecError(f"dataset.label_map: is not set, and {path} has no categories ({section}.annotations)")
 
-    def tasks(self, labels: Labels) -> tuple[Task, ...]:
+    def tasks(self, labels: Labels) -> tuple[str, ...]:
         """Return the tasks that these annotations have targets for: all that the format declares, or fewer."""
-        return tuple(Task(name) for name in self.source.declared.tasks)
+        return in_order(self.source.declared.tasks)
 
     def problems(self, labels: Labels) -> Iterator[str]:
         """Yield a line per problem, with file and item; every picture and mask is decoded.

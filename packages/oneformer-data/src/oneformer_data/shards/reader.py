@@ -16,7 +16,6 @@ from oneformer_data.shards.members import Stored, sample_in
 from oneformer_data.shards.store import Store
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
-from oneformer_spec.tasks import Task
 
 
 class Shards(DataSet):
@@ -28,7 +27,7 @@ class Shards(DataSet):
         self._tasks = format_at(index.type, "shards").tasks(labels)
 
     @property
-    def tasks(self) -> tuple[Task, ...]:
+    def tasks(self) -> tuple[str, ...]:
         """The tasks that the format of the samples has targets for."""
         return self._tasks
 

@@ -15,7 +15,6 @@ from oneformer_data.shards.reader import Shards
 from oneformer_data.shards.store import Store
 from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.labels import Labels
-from oneformer_spec.tasks import Task
 
 
 class WebDataset(Format):
@@ -42,7 +41,7 @@ class WebDataset(Format):
         categories = self._shards[0].categories
         return category_labels({"categories": categories}, self.source.annotations) or super().labels()
 
-    def tasks(self, labels: Labels) -> tuple[Task, ...]:
+    def tasks(self, labels: Labels) -> tuple[str, ...]:
         """Return the tasks that the format of the samples has targets for."""
         return format_at(self._shards[0].type, self.source.annotations).tasks(labels)
 

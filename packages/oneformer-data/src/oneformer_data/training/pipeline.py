@@ -15,15 +15,16 @@ from oneformer_data.sample import Sample
 from oneformer_data.training import colors, transforms
 from oneformer_data.training.cutmix import cutmix
 from oneformer_data.training.targets import targets, texts
-from oneformer_data.training.tokenizer import tokenize
+from oneformer_data.training.tokenizer import prompt_row, tokenize
 from oneformer_data.training.transforms import Color, Transform
 from oneformer_spec.errors import SpecError
 from oneformer_spec.labels import Labels
 from oneformer_spec.plugins.annotation_formats import formats_for
+from oneformer_spec.plugins.task_declarations import in_order, with_plugin_tasks
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.segmentation.frame import Size, normalise
 from oneformer_spec.segmentation.manifest import size_rule
-from oneformer_spec.tasks import TASKS, Task, task_tokens
+from oneformer_spec.tasks import TASKS
 
 _LAST_RESORT = 1e-12  # of a task beside one that is trained
 
@@ -37,7 +38,7 @@ class Example:
     """
 
     name: str
-    task: Task
+    task: str
     image: NDArray[np.float32]
     task_tokens: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -67,7 +68,7 @@ class TrainingPipeline:
         labels: Labels,
         *,
         augment: Sequence[Transform],
-        task_probabilities: Mapping[Task, float],
+        task_probabilities: Mapping[str, float],
         format: Format,
         cutmix_probability: float = 0.0,
     ) -> None:
@@ -83,7 +84,7 @@ class TrainingPipeline:
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         """Return one example; the same index and generator state give the same one."""
-        task = draw_task(self._probabilities, self.samples.tasks_at(index), rng)
+        task = draw_task(self._probabilities, with_plugin_tasks(self.samples.tasks_at(index)), rng)
         sample = self._augmented(index, rng)
         if self._cutmix_probability and rng.random() < self._cutmix_probability:
             part = self.samples.part_of(index)
@@ -97,7 +98,7 @@ class TrainingPipeline:
             name=sample.name,
             task=task,
             image=normalise(sample.image, written.mean, written.std, padded=written.padded),
-            task_tokens=task_tokens(task, length=written.task_length)[0],
+            task_tokens=np.array(prompt_row(task, written.task_length), dtype=np.float32),
             labels=found.labels,
             masks=found.masks,
             text_tokens=np.array([tokenize(sentence, written.text_length) for sentence in unique], dtype=np.int64),
@@ -138,7 +139,7 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         joined(parts),
         labels,
         augment=augmentations(dataset),
-        task_probabilities={Task(name): value for name, value in dataset.task_prob_train.items()},
+        task_probabilities=dataset.task_prob_train,
         format=_format(spec, _crop_size(dataset) if dataset.augmentation.fixed_padding else None),
         cutmix_probability=dataset.cutmix_prob,
     )
@@ -150,11 +151,12 @@ def for_validation(spec: Spec, samples: Sequence[Sample], labels: Labels) -> Tra
     Tasks are drawn as in training; a task that is not trained is drawn only where a sample has targets for no other.
     """
     probabilities = spec.dataset.task_prob_train
+    trained = trained_tasks(probabilities)
     return TrainingPipeline(
         samples,
         labels,
         augment=[partial(transforms.fit, rule=size_rule(spec))],
-        task_probabilities={task: max(probabilities.get(task, 0.0), _LAST_RESORT) for task in TASKS},
+        task_probabilities=dict.fromkeys(TASKS, _LAST_RESORT) | {task: probabilities[task] for task in trained},
         format=_format(spec, padded=None),
     )
 
@@ -170,17 +172,32 @@ def _format(spec: Spec, padded: Size | None) -> Format:
     )
 
 
-def draw_task(probabilities: Mapping[Task, float], allowed: Sequence[Task], rng: np.random.Generator) -> Task:
+def draw_task(probabilities: Mapping[str, float], allowed: Sequence[str], rng: np.random.Generator) -> str:
     """Return one of the allowed tasks, drawn by their probabilities among themselves."""
-    tasks = [task for task in TASKS if task in allowed and probabilities.get(task, 0) > 0]
+    tasks = in_order([task for task in allowed if probabilities.get(task, 0) > 0])
     weights = np.array([probabilities[task] for task in tasks])
     return tasks[rng.choice(len(tasks), p=weights / weights.sum())]
+
+
+def trained_tasks(probabilities: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the tasks that training draws, in the order of the installed ones."""
+    return in_order([task for task, probability in probabilities.items() if probability > 0])
+
+
+def plugin_tokens(spec: Spec) -> dict[str, list[int]]:
+    """Return the row of token ids of each trained task that is a plugin's, which a model file holds beside ours.
+
+    Raises:
+        SpecError: A prompt is longer than `dataset.task_seq_len`.
+    """
+    tasks = (task for task in trained_tasks(spec.dataset.task_prob_train) if task not in TASKS)
+    return {task: list(prompt_row(task, spec.dataset.task_seq_len)) for task in tasks}
 
 
 def _check_tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> None:
     """Refuse probabilities that the user set for tasks without targets, and data that no task is drawn for."""
     probabilities = spec.dataset.task_prob_train
-    wanted = [task for task in TASKS if probabilities.get(task, 0) > 0]
+    wanted = trained_tasks(probabilities)
     have = {name: allowed_tasks(samples) for name, samples in parts.items()}
     if "dataset.task_prob_train" in spec.written:
         for task in wanted:

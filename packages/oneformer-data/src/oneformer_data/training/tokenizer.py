@@ -14,6 +14,8 @@ from importlib.resources import files
 import ftfy
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
+from oneformer_spec.errors import SpecError
+from oneformer_spec.plugins.task_declarations import declared_task
 from oneformer_spec.tasks import CONTEXT_LENGTH
 
 # The bytes that stand for themselves: what prints in Latin-1.
@@ -32,6 +34,20 @@ def tokenize(text: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
     end = encoder.get_vocab_size() - 1
     ids = [end - 1, *encoder.encode(clean(text)).ids[: length - 2], end]
     return (*ids, *[0] * (length - len(ids)))
+
+
+@cache
+def prompt_row(task: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
+    """Return the token ids of an installed task's prompt, padded with 0 to `length`.
+
+    Raises:
+        SpecError: The prompt is longer than `length`.
+    """
+    prompt = declared_task(task).prompt
+    needed = len(tokenizer().encode(clean(prompt)).ids) + 2
+    if length < needed:
+        raise SpecError(f"dataset.task_seq_len: is {length}, but {prompt!r}, the prompt of {task}, needs {needed}")
+    return tokenize(prompt, length)
 
 
 def detokenize(ids: Sequence[int]) -> str:

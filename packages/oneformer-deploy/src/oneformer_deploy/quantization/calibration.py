@@ -15,7 +15,6 @@ from oneformer_spec.errors import DataError
 from oneformer_spec.files.images import find_images, read_image
 from oneformer_spec.segmentation.frame import plan, prepare
 from oneformer_spec.segmentation.manifest import Manifest
-from oneformer_spec.tasks import TASKS
 
 if TYPE_CHECKING:
     import onnx
@@ -35,10 +34,11 @@ class Calibration:
 
     def feeds(self) -> list[Feed]:
         """Return batches of pictures of one padded size; the tasks take turns, so that each is seen."""
+        rows = list(self.manifest.task_tokens.values())
         groups: dict[tuple[int, ...], list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
         for index, path in enumerate(self.paths):
             image = _prepared(path, self.manifest)
-            tokens = np.asarray(self.manifest.task_tokens[TASKS[index % len(TASKS)]], dtype=np.float32)
+            tokens = np.asarray(rows[index % len(rows)], dtype=np.float32)
             groups.setdefault(image.shape, []).append((image, tokens))
         return [
             self._feed(group[start : start + self.batch_size])

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from oneformer_spec.commands.exit import note
 from oneformer_spec.files.images import read_image
+from oneformer_spec.plugins.headlines import headline_numbers
 from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.plugins.task_declarations import declared_tasks
 from oneformer_spec.results import Segmentation
 from oneformer_spec.schema import Spec
 from oneformer_spec.segmentation.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS, Task
+from oneformer_spec.tasks import TASKS
 
 Open = Callable[[Path], Segmenter]
 """Opens a model file as it will be served."""
@@ -50,7 +52,7 @@ def scorer(spec: Spec, source: Path, pictures: Sequence[Path], scratch: Path, op
 
 @dataclass
 class Metrics:
-    """PQ, mask AP and mIoU as the command `evaluate` gives them."""
+    """The headline numbers of `evaluate`: PQ, mask AP, mIoU, and those of plugins' evaluators."""
 
     spec: Spec
     scratch: Path
@@ -65,12 +67,10 @@ class Metrics:
         with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
             resolve(registry().command("evaluate").target)(replace(self.spec, evaluate=evaluate))
         metrics = json.loads((self.scratch / "evaluate" / "metrics.json").read_text())
-        found = {
-            "PQ": metrics["PQ"]["all"]["pq"] if "PQ" in metrics else None,
-            "AP": metrics["AP"]["AP"] if "AP" in metrics else None,
-            "mIoU": metrics.get("mIoU"),
-        }
-        return {name: float(value) for name, value in found.items() if value is not None and value >= 0}
+        found: dict[str, float] = {}
+        for task in (*reversed(TASKS), *declared_tasks()):  # PQ, the number of the whole picture, comes first
+            found |= headline_numbers(metrics, [task])
+        return {name: value for name, value in found.items() if value >= 0}
 
 
 @dataclass
@@ -88,22 +88,26 @@ class Agreement:
             [_agreement(one, other) for one, other in zip(was, now, strict=True)]
             for was, now in zip(self._expected, self._results(path), strict=True)
         ]
-        return {task.value: float(np.mean(column)) for task, column in zip(TASKS, zip(*rows, strict=True), strict=True)}
+        return {task: float(np.mean(column)) for task, column in zip(self._tasks, zip(*rows, strict=True), strict=True)}
 
     @cached_property
     def _expected(self) -> list[list[Segmentation]]:
         return list(self._results(self.source))
 
+    @cached_property
+    def _tasks(self) -> list[str]:
+        return [str(task) for task in self.open_file(self.source).manifest.tasks]
+
     def _results(self, path: Path) -> Iterator[list[Segmentation]]:
         segmenter = self.open_file(path)
         for picture in self.pictures:
             pixels = read_image(picture)
-            yield [segmenter.predict([pixels], task)[0] for task in TASKS]
+            yield [segmenter.predict([pixels], task)[0] for task in segmenter.manifest.tasks]
 
 
 def _agreement(one: Segmentation, other: Segmentation) -> float:
-    """Pixels of the same class for the semantic task; else matched segments over all, as F1."""
-    if one.task is Task.SEMANTIC:
+    """Pixels of the same class where the maps hold classes; else matched segments over all, as F1."""
+    if one.holds_classes:
         return float((one.map == other.map).mean())
     if not one.segments and not other.segments:
         return 1.0

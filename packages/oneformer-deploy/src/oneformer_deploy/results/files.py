@@ -16,7 +16,6 @@ from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Labels
 from oneformer_spec.pictures.overlay import overlay
 from oneformer_spec.results import Segment, Segmentation
-from oneformer_spec.tasks import Task
 
 SUFFIXES = {"overlay": ".jpg", "labels": ".png", "segments": ".json"}  # folder -> what is added to the image's name
 JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution keeps small letters sharp
@@ -42,13 +41,13 @@ def write_results(
 def label_image(segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The map as pixels of a PNG, 0 = void.
 
-    Semantic: (H, W) category ids in 8 bits, or 16 where the label map has ids above 255. Otherwise: (H, W, 3) segment
+    Classes: (H, W) category ids in 8 bits, or 16 where the label map has ids above 255. Segments: (H, W, 3) segment
     ids as COCO panoptic writes them, id = R + 256 G + 65536 B.
     """
     largest = max(label.id for label in labels)
-    if segmentation.task is Task.SEMANTIC and largest < 2**8:
+    if segmentation.holds_classes and largest < 2**8:
         return segmentation.map.astype(np.uint8)
-    if segmentation.task is Task.SEMANTIC and largest < 2**16:
+    if segmentation.holds_classes and largest < 2**16:
         return segmentation.map.astype(np.uint16)
     channels = [(segmentation.map >> shift) & 255 for shift in (0, 8, 16)]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -57,7 +56,7 @@ def label_image(segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8]
 def segments_json(name: PurePath, segmentation: Segmentation) -> str:
     """The segments as JSON, one per line; ``score`` is null for semantic classes, instances carry their mask as RLE."""
     height, width = segmentation.map.shape
-    head = {"image": name.as_posix(), "height": height, "width": width, "task": segmentation.task.value}
+    head = {"image": name.as_posix(), "height": height, "width": width, "task": str(segmentation.task)}
     lines = [json.dumps(_row(segment), allow_nan=False) for segment in segmentation.segments]
     rows = ",\n    ".join(lines)
     body = f"[\n    {rows}\n  ]" if rows else "[]"

@@ -22,7 +22,6 @@ from oneformer_spec.files.encryption import check_installed
 from oneformer_spec.hooks import ChooseLayers
 from oneformer_spec.schema import Spec
 from oneformer_spec.segmentation.manifest import Manifest
-from oneformer_spec.tasks import TASKS
 
 FILE_NAME, REPORT = "model_int8.pth", "quantize.json"
 RECORD = "quantized"  # entry of the checkpoint that says what was done
@@ -145,9 +144,9 @@ def _quiet() -> Iterator[None]:
 def _logits(model: nn.Module, manifest: Manifest) -> tuple[Tensor, Tensor]:
     """Return a model's answers to one noisy picture, all tasks at once."""
     image = torch.randn(1, 3, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
-    tokens = torch.tensor([manifest.task_tokens[task] for task in TASKS], dtype=torch.float32)
+    tokens = torch.tensor([*manifest.task_tokens.values()], dtype=torch.float32)
     with torch.inference_mode():
-        prediction = model(image.expand(len(TASKS), -1, -1, -1), tokens)
+        prediction = model(image.expand(len(tokens), -1, -1, -1), tokens)
     return prediction.class_logits, prediction.mask_logits
 
 

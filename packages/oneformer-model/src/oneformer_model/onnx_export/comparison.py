@@ -16,7 +16,6 @@ from oneformer_model.network.oneformer import OneFormer
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.segmentation.frame import Size
 from oneformer_spec.segmentation.manifest import Manifest
-from oneformer_spec.tasks import TASKS
 
 INPUTS, OUTPUTS = ("image", "task_tokens"), ("class_logits", "mask_logits")
 TOLERANCE = 1e-3  # of the largest logit
@@ -37,11 +36,11 @@ def cases(model: OneFormer, manifest: Manifest, size: Size, *, seed: int) -> lis
     """Return one case per task, an image of `size` (height, width): soft blobs under noise, drawn from `seed`."""
     generator = torch.Generator().manual_seed(seed)
     found = []
-    for task in TASKS:
+    for row in manifest.task_tokens.values():
         blobs = torch.randn(1, 3, -(-size[0] // 16), -(-size[1] // 16), generator=generator) * 2
         image = nn.functional.interpolate(blobs, size=size, mode="bilinear")
         image = image + torch.randn(image.shape, generator=generator) * 0.2
-        tokens = torch.tensor([manifest.task_tokens[task]], dtype=torch.float32)
+        tokens = torch.tensor([row], dtype=torch.float32)
         with torch.inference_mode():
             prediction = model(image, tokens)
         found.append(Case(image, tokens, prediction.class_logits, prediction.mask_logits))
@@ -58,7 +57,7 @@ def prove(
         model: What it was written from, on the CPU.
         manifest: Its task tokens.
         sizes: Height and width of the images to compare with.
-        batch: The only batch size of the graph; None compares two, 1 and 3.
+        batch: The only batch size of the graph; None compares two, 1 and the number of tasks.
 
     Raises:
         OneFormerError: They differ at some size; a fresh image was tried first. A mask logit on the edge of its
@@ -80,14 +79,16 @@ def prove(
                     f"checkpoint's by {min(differences):.2g} of the largest"
                 )
             tried = cases(model, manifest, size, seed=len(differences))
-            differences.append(max(_difference(session, [tried[row] for row in rows]) for rows in _batches(batch)))
+            differences.append(
+                max(_difference(session, [tried[row] for row in rows]) for rows in _batches(batch, len(tried)))
+            )
 
 
-def _batches(batch: int | None) -> list[list[int]]:
-    """Return which tasks stand in each batch: an open batch is tried with one row and with three."""
+def _batches(batch: int | None, tasks: int) -> list[list[int]]:
+    """Return which tasks stand in each batch: an open batch is tried with one row and with a row per task."""
     if batch is None:
-        return [[0], [1], [2], [0, 1, 2]]
-    return [[(task + row) % len(TASKS) for row in range(batch)] for task in range(len(TASKS))]
+        return [*([task] for task in range(tasks)), [*range(tasks)]]
+    return [[(task + row) % tasks for row in range(batch)] for task in range(tasks)]
 
 
 def _difference(session: onnxruntime.InferenceSession, batch: Sequence[Case]) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.plugins.backbone_sections import section_types
 from oneformer_spec.schema.backbones import DinatOptions, SwinOptions
+from oneformer_spec.schema.dataset import TASK_PROBABILITIES
 from oneformer_spec.schema.tree import leaves, plain
 
 SPLITS = ("train", "val", "test")
@@ -24,7 +25,7 @@ def derived(written: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
         _default(data, "dataset.augmentation.resize", "shortest_edge")
     for path in ("dataset.task_prob_train", "dataset.task_prob_val"):
         if has(data, path):
-            put(data, path, dict.fromkeys(leaves()[path].option.keys, 0.0) | get(data, path))
+            put(data, path, dict.fromkeys(TASK_PROBABILITIES, 0.0) | get(data, path))
     for task in TASKS_WITH_DEVICES:
         _devices(data, task, notes)
     _backbones(data)

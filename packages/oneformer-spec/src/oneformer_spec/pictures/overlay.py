@@ -17,7 +17,6 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.pictures.captions import Caption, draw_captions, place_captions
 from oneformer_spec.pictures.font import can_write
 from oneformer_spec.results import Segment, Segmentation
-from oneformer_spec.tasks import Task
 
 Color = tuple[int, int, int]
 
@@ -77,8 +76,8 @@ def _rgb(hue: float, saturation: float, value: float) -> Color:
 
 
 def _instances(segmentation: Segmentation) -> list[Segment]:
-    """The segments that are single objects: things, unless the task only knows classes."""
-    return [segment for segment in segmentation.segments if segment.isthing and segmentation.task is not Task.SEMANTIC]
+    """The segments that are single objects: things, unless the map only knows classes."""
+    return [segment for segment in segmentation.segments if segment.isthing and not segmentation.holds_classes]
 
 
 def _is_visible(segment: Segment, ids: NDArray[np.int32]) -> bool:

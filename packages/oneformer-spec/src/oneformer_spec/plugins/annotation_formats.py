@@ -10,6 +10,7 @@ from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
 from oneformer_spec.plugins.builtins import oneformer_datasets
 from oneformer_spec.plugins.registry import registry
+from oneformer_spec.plugins.task_declarations import with_plugin_tasks
 
 
 def annotation_formats() -> Mapping[str, Dataset]:
@@ -56,7 +57,7 @@ def annotation_format(annotations: str, *, type: str | None = None, panoptic: bo
 
 def formats_for(task: str) -> str:
     """Return the names of the formats whose annotations can have targets for a task, in words."""
-    names = [declared.name for declared in annotation_formats().values() if task in declared.tasks]
+    names = [declared.name for declared in annotation_formats().values() if task in with_plugin_tasks(declared.tasks)]
     return ", ".join(names) or "none that is installed"
 
 

@@ -1,8 +1,9 @@
-"""The backbones and annotation formats that are ours, declared here so that a spec can be checked without them."""
+"""The backbones, formats and tasks that are ours, declared here so that this package alone can check specs."""
 
 from __future__ import annotations
 
-from oneformer_spec.hooks import Backbone, Dataset, hookimpl
+from oneformer_spec.hooks import Backbone, Dataset, Task, hookimpl
+from oneformer_spec.tasks import TASKS, task_prompt
 
 _BACKBONES = {
     "swin": ("oneformer_model.backbones.swin:SwinTransformer", "SwinOptions"),
@@ -53,4 +54,20 @@ def oneformer_datasets() -> list[Dataset]:
             names=("shards.json",),
             places=("file", "folder", "pattern", "url"),
         ),
+    ]
+
+
+@hookimpl
+def oneformer_tasks() -> list[Task]:
+    """Declare the built-in tasks."""
+    return [
+        Task(
+            name=task,
+            prompt=task_prompt(task),
+            targets=f"oneformer_data.training.targets:{task.name}",
+            decode=task,
+            filler=f"{article} {task} photo",
+            needs=(task,),
+        )
+        for task, article in zip(TASKS, ("a", "an", "a"), strict=True)
     ]

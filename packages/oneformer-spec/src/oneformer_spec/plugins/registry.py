@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -26,8 +26,10 @@ from oneformer_spec.hooks import (
     Loss,
     Quantizer,
     Runtime,
+    Task,
     Transform,
 )
+from oneformer_spec.tasks import TASKS
 
 # Which distribution brings a verb, a runtime or a suffix, so that its absence can name the cure.
 VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
@@ -75,6 +77,7 @@ _KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
         "command": ("oneformer_commands", Command),
         "backbone": ("oneformer_backbones", Backbone),
         "dataset": ("oneformer_datasets", Dataset),
+        "task": ("oneformer_tasks", Task),
         "evaluator": ("oneformer_evaluators", Evaluator),
         "quantizer": ("oneformer_quantizers", Quantizer),
         "runtime": ("oneformer_runtimes", Runtime),
@@ -103,6 +106,7 @@ class Registry:
     commands: Mapping[str, Command] = field(default_factory=dict)
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    tasks: Mapping[str, Task] = field(default_factory=dict)
     evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
     quantizers: Mapping[str, Quantizer] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
@@ -111,16 +115,18 @@ class Registry:
     callbacks: Mapping[str, Callback] = field(default_factory=dict)
     loggers: Mapping[str, Logger] = field(default_factory=dict)
     plugins: tuple[Plugin, ...] = ()
+    refused: tuple[str, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line per broken plugin."""
-        return tuple(
+        """One line per broken plugin, and per declaration that cannot be used."""
+        broken = (
             f"plugin {plugin.distribution} ({plugin.module}) does not load and is left out: {plugin.failure}"
             for plugin in self.plugins
             if plugin.failure is not None
         )
+        return (*broken, *self.refused)
 
     def command(self, name: str) -> Command:
         """Return a verb; its absence names the package that brings it.
@@ -222,10 +228,25 @@ def load(found: Iterable[EntryPoint]) -> Registry:
             tables[kind][declaration.name] = declaration
             for suffix in declaration.suffixes if isinstance(declaration, Runtime) else ():
                 _claim(suffix_owners, "suffix", suffix.lower(), owner)
+    refused = _refuse_evaluators(tables["evaluator"], (*TASKS, *tables["task"]), owners)
     return Registry(
         **{_KINDS[kind][0].removeprefix("oneformer_"): dict(sorted(table.items())) for kind, table in tables.items()},
         plugins=tuple(plugins),
+        refused=refused,
         owners=owners,
+    )
+
+
+def _refuse_evaluators(
+    evaluators: dict[str, Evaluator], tasks: Collection[str], owners: Mapping[tuple[str, str], str]
+) -> tuple[str, ...]:
+    """Take out the evaluators whose task no plugin declares; return a line for each."""
+    unknown = {name: evaluators.pop(name).task for name in sorted(evaluators) if evaluators[name].task not in tasks}
+    known = ", ".join(dict.fromkeys(map(str, tasks)))
+    return tuple(
+        f"the evaluator {name!r} of {owners[('evaluator', name)]} is left out: "
+        f"no task {task!r} is installed; available: {known}"
+        for name, task in unknown.items()
     )
 
 

@@ -11,9 +11,12 @@ from typing import Any
 from oneformer_spec.plugins.annotation_formats import annotation_formats
 from oneformer_spec.plugins.backbone_sections import section_types
 from oneformer_spec.plugins.option_shape import Shape, shape_of
+from oneformer_spec.plugins.task_declarations import ALL, declared_tasks
+from oneformer_spec.schema.dataset import TASK_PROBABILITIES
 from oneformer_spec.schema.model import BackboneSection
 from oneformer_spec.schema.option import Option, is_option, stated
 from oneformer_spec.schema.spec import Spec
+from oneformer_spec.schema.task_sections import MODES
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def _child(hint: Any, path: str, item: Any) -> Leaf | Section:
     if is_dataclass(hint):
         return _section(typing.cast(type, hint), path, declared.help)
     default = item.default if item.default is not MISSING else item.default_factory()
-    return Leaf(path, plain(default), replace(declared, choices=_choices(path, declared)), shape_of(hint))
+    grown = replace(declared, choices=_choices(path, declared), keys=_keys(declared))
+    return Leaf(path, plain(default), grown, shape_of(hint))
 
 
 def _choices(path: str, declared: Option) -> tuple[str, ...]:
@@ -128,9 +132,16 @@ def _choices(path: str, declared: Option) -> tuple[str, ...]:
         return tuple(section_types())
     if path == "quantize.backend":
         return tuple(dict.fromkeys([*declared.choices, *registry().quantizers]))
+    if declared.choices == MODES:
+        return (*declared_tasks(), ALL)
     if path in ("dataset.train.type", "dataset.val.type", "dataset.test.type"):
         return tuple(annotation_formats())
     return declared.choices
+
+
+def _keys(declared: Option) -> tuple[str, ...]:
+    """Return the allowed keys of a mapping; those of the tasks' probabilities grow with the installed plugins."""
+    return tuple(declared_tasks()) if declared.keys == tuple(TASK_PROBABILITIES) else declared.keys
 
 
 def _first_line(kind: type) -> str:

@@ -7,13 +7,17 @@ semantic and panoptic rules): masks are carried to the original size first and d
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
 
+from oneformer_spec import hooks
+from oneformer_spec.errors import PluginError
 from oneformer_spec.labels import Label, Labels
+from oneformer_spec.plugins.registry import resolve
+from oneformer_spec.plugins.task_declarations import declared_task
 from oneformer_spec.results import Segment, Segmentation, bounding_box, bounding_boxes
 from oneformer_spec.segmentation.frame import Frame
 from oneformer_spec.segmentation.tiles import Array, Tile, on_host, take, tiles, to_numpy
@@ -40,7 +44,7 @@ def decode(
     class_logits: Array,
     mask_logits: Array,
     *,
-    task: Task,
+    task: str,
     frame: Frame,
     labels: Labels,
     thresholds: Thresholds,
@@ -51,7 +55,7 @@ def decode(
     Args:
         class_logits: (Q, C + 1), the last column is "no object".
         mask_logits: (Q, h, w), any resolution of the padded input.
-        task: The task whose token the network was given.
+        task: Name of the task whose token the network was given.
         frame: How the picture was scaled and padded.
         labels: The C classes.
         thresholds: See `Thresholds`.
@@ -62,16 +66,39 @@ def decode(
         raise ValueError(
             f"class_logits has {class_logits.shape[-1]} columns, {len(labels)} labels need {len(labels) + 1}"
         )
+    declared = declared_task(task)
     smallest = thresholds.object_mask if min_score is None else min_score
     with _without_autocast(mask_logits):
         probabilities, mask_logits = _softmax(_single_precision(class_logits)), _single_precision(mask_logits)
-        match Task(task):
+        match declared.decode:
             case Task.SEMANTIC:
-                return _semantic(probabilities, mask_logits, frame, labels)
+                found = _semantic(probabilities, mask_logits, frame, labels)
             case Task.PANOPTIC:
-                return _panoptic(probabilities, mask_logits, frame, labels, thresholds)
+                found = _panoptic(probabilities, mask_logits, frame, labels, thresholds)
             case Task.INSTANCE:
-                return _instance(probabilities, mask_logits, frame, labels, topk=thresholds.topk, min_score=smallest)
+                found = _instance(probabilities, mask_logits, frame, labels, topk=thresholds.topk, min_score=smallest)
+            case _:
+                found = _own(declared, probabilities, mask_logits, frame, labels, thresholds)
+    return replace(found, task=declared.name)
+
+
+def _own(
+    declared: hooks.Task,
+    probabilities: Array,
+    mask_logits: Array,
+    frame: Frame,
+    labels: Labels,
+    thresholds: Thresholds,
+) -> Segmentation:
+    """Return what a plugin's own function makes of the predictions."""
+    found = resolve(declared.decode)(probabilities, mask_logits, frame, labels, thresholds)
+    if not isinstance(found, Segmentation) or found.map.shape != frame.original:
+        shape = f" of {found.map.shape}" if isinstance(found, Segmentation) else ""
+        raise PluginError(
+            f"the task {declared.name!r}: {declared.decode} must return a Segmentation of {frame.original}, "
+            f"found {type(found).__name__}{shape}"
+        )
+    return found
 
 
 def _semantic(probabilities: Array, mask_logits: Array, frame: Frame, labels: Labels) -> Segmentation:

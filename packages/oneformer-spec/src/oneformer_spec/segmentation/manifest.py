@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oneformer_spec.errors import CheckpointError, OneFormerError
+from oneformer_spec.errors import CheckpointError, OneFormerError, UsageError
 from oneformer_spec.labels import Labels
+from oneformer_spec.plugins.task_declarations import in_order
 from oneformer_spec.segmentation.decode import Thresholds
 from oneformer_spec.segmentation.frame import FitInto, ShortestEdge, Size, SizeRule
-from oneformer_spec.tasks import TASKS, Task, task_row
+from oneformer_spec.tasks import TASKS, task_row
 
 if TYPE_CHECKING:
     from oneformer_spec.schema import Spec
@@ -24,7 +25,11 @@ METADATA_KEY = "oneformer_manifest"
 
 @dataclass(frozen=True)
 class Manifest:
-    """Labels, input frame, thresholds, task tokens, and the network's sizes: `model`, that section of the spec."""
+    """Labels, input frame, thresholds, task tokens, and the network's sizes: `model`, that section of the spec.
+
+    `task_tokens` has a row of token ids for each task that the model was trained for: the built-in ones, and tasks of
+    plugins, which need not be installed here.
+    """
 
     labels: Labels
     model: Mapping[str, Any]
@@ -33,14 +38,28 @@ class Manifest:
     size: SizeRule
     divisibility: int
     thresholds: Thresholds = field(default_factory=Thresholds)
-    task_tokens: Mapping[Task, list[int]] = field(default_factory=lambda: {task: task_row(task) for task in TASKS})
+    task_tokens: Mapping[str, list[int]] = field(default_factory=lambda: {task: task_row(task) for task in TASKS})
     model_name: str | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
     fixed_size: Size | None = None
 
     @classmethod
-    def from_spec(cls, spec: Spec, labels: Labels, producer: Mapping[str, str]) -> Manifest:
-        """Describe the model that a spec trains; `producer` maps our package names to versions."""
+    def from_spec(
+        cls,
+        spec: Spec,
+        labels: Labels,
+        producer: Mapping[str, str],
+        *,
+        plugin_tokens: Mapping[str, list[int]] | None = None,
+    ) -> Manifest:
+        """Describe the model that a spec trains.
+
+        Args:
+            spec: Sizes, thresholds and input frame.
+            labels: The classes.
+            producer: Our package names and their versions.
+            plugin_tokens: The row of token ids of each further task that is trained, `dataset.task_seq_len` each.
+        """
         from oneformer_spec.loading.load import to_dict
 
         test = spec.model.test
@@ -52,10 +71,25 @@ class Manifest:
             size=size_rule(spec),
             divisibility=spec.model.one_former.size_divisibility,
             thresholds=Thresholds(test.object_mask_threshold, test.overlap_threshold, test.test_topk_per_image),
-            task_tokens={task: task_row(task, spec.dataset.task_seq_len) for task in TASKS},
+            task_tokens={task: task_row(task, spec.dataset.task_seq_len) for task in TASKS} | dict(plugin_tokens or {}),
             model_name=spec.model_name,
             producer=dict(producer),
         )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the model was trained for and that are installed here, the built-in ones first."""
+        return in_order(self.task_tokens)
+
+    def tokens(self, task: str) -> list[int]:
+        """Return a task's row of token ids.
+
+        Raises:
+            UsageError: The model was not trained for the task.
+        """
+        if task not in self.task_tokens:
+            raise UsageError(f"the model was not trained for the task {task!r}; it knows {', '.join(self.task_tokens)}")
+        return self.task_tokens[task]
 
     def with_fixed_size(self, size: Size) -> Manifest:
         """Return the manifest of the same model exported at one input size (height, width)."""
@@ -79,7 +113,7 @@ class Manifest:
                 "overlap": self.thresholds.overlap,
                 "topk": self.thresholds.topk,
             },
-            "task_tokens": {task.value: list(row) for task, row in self.task_tokens.items()},
+            "task_tokens": {str(task): list(row) for task, row in self.task_tokens.items()},
         }
 
     def to_json(self) -> str:
@@ -112,7 +146,7 @@ class Manifest:
                 size=_size_from_dict(data["size"]),
                 divisibility=int(data["divisibility"]),
                 thresholds=_thresholds(data["thresholds"]),
-                task_tokens={task: [int(value) for value in data["task_tokens"][task.value]] for task in TASKS},
+                task_tokens=_task_tokens(data["task_tokens"]),
                 model_name=data["model_name"],
                 producer=dict(data["producer"]),
                 fixed_size=(int(fixed[0]), int(fixed[1])) if fixed else None,
@@ -146,6 +180,14 @@ def image_size_rule(value: int | list[int] | tuple[int, ...] | None) -> SizeRule
         return None
     width, height = (value, value) if isinstance(value, int) else value
     return FitInto(height=height, width=width)
+
+
+def _task_tokens(data: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Read the rows of all tasks, the built-in ones first; a file that lacks one of those is damaged."""
+    rows: dict[str, Any] = {task: data[task.value] for task in TASKS} | {
+        str(name): row for name, row in data.items() if name not in TASKS
+    }
+    return {task: [int(value) for value in row] for task, row in rows.items()}
 
 
 def _thresholds(data: Mapping[str, Any]) -> Thresholds:

@@ -13,6 +13,7 @@ from oneformer_spec.errors import SpecError, UsageError
 from oneformer_spec.hooks import Runtime
 from oneformer_spec.loading.task_files import num_gpus_here
 from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.plugins.task_declarations import ALL, declared_task
 from oneformer_spec.processes.threads import thread_share
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.schema import EvaluateSection, InferenceSection, Spec
@@ -94,6 +95,21 @@ def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
     )
     manifest = replace(segmenter.manifest, thresholds=thresholds)
     return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
+
+
+def requested_tasks(wanted: str, segmenter: Segmenter, path: str, field: str) -> tuple[str, ...]:
+    """Return the tasks of a model file that a field of the spec asks for; `all` are those that are installed here.
+
+    Raises:
+        SpecError: The model was not trained for the task; the message names those that it was trained for.
+    """
+    if wanted == ALL:
+        return segmenter.manifest.tasks
+    try:
+        segmenter.manifest.tokens(wanted)
+    except UsageError as error:
+        raise SpecError(f"{field}: {path}: {error}") from None
+    return (declared_task(wanted).name,)
 
 
 def input_rule(segmenter: Segmenter, spec: Spec, section: EvaluateSection | InferenceSection) -> SizeRule | None:

@@ -13,7 +13,6 @@ from oneformer_spec.results import Segmentation
 from oneformer_spec.segmentation.decode import decode
 from oneformer_spec.segmentation.frame import Frame, SizeRule, plan, prepare
 from oneformer_spec.segmentation.manifest import Manifest
-from oneformer_spec.tasks import Task
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[Any, Any]]
 """(image (B, 3, H, W), task_tokens (B, L)) -> (class_logits (B, Q, C + 1), mask_logits (B, Q, h, w))."""
@@ -31,7 +30,7 @@ class Segmenter:
     def predict(
         self,
         images: Sequence[NDArray[np.uint8]],
-        task: Task,
+        task: str,
         *,
         rule: SizeRule | None = None,
         min_score: float | None = None,
@@ -40,9 +39,12 @@ class Segmenter:
 
         Args:
             images: The pictures; they are run together where their padded sizes agree.
-            task: Whose token conditions the queries.
+            task: Name of the task whose tokens condition the queries.
             rule: Input size; None means the manifest's. A model exported at a fixed size ignores it.
             min_score: See `decode`.
+
+        Raises:
+            UsageError: The model was not trained for the task, or the task is not installed here.
         """
         manifest = self.manifest
         frames = [
@@ -70,7 +72,7 @@ class Segmenter:
                     )
         return [results[i] for i in range(len(images))]
 
-    def logits(self, images: Sequence[NDArray[np.uint8]], frames: Sequence[Frame], task: Task) -> tuple[Any, Any]:
+    def logits(self, images: Sequence[NDArray[np.uint8]], frames: Sequence[Frame], task: str) -> tuple[Any, Any]:
         """Run pictures whose frames share one padded size; returns class logits and mask logits, batch first."""
         manifest = self.manifest
         with one_blas_thread:
@@ -83,7 +85,7 @@ class Segmenter:
         missing = (self.fixed_batch or len(inputs)) - len(inputs)
         if missing:
             inputs = np.concatenate([inputs, np.zeros((missing, *inputs.shape[1:]), dtype=np.float32)])
-        tokens = np.tile(np.asarray(manifest.task_tokens[task], dtype=np.float32), (len(inputs), 1))
+        tokens = np.tile(np.asarray(manifest.tokens(task), dtype=np.float32), (len(inputs), 1))
         return self.run(inputs, tokens)
 
     def _batches(self, frames: Sequence[Frame]) -> list[list[int]]:

@@ -14,6 +14,7 @@ from oneformer_data.sample import Sample
 from oneformer_data.training.targets import targets
 from oneformer_spec.labels import Labels
 from oneformer_spec.pictures.overlay import overlay
+from oneformer_spec.plugins.task_declarations import declared_task
 from oneformer_spec.results import Segment, Segmentation, bounding_box
 from oneformer_spec.segmentation.manifest import Manifest
 from oneformer_spec.segmentation.segmenter import Run, Segmenter
@@ -31,7 +32,8 @@ class Gallery:
         """Choose `count` pictures, and of the tasks that the data allows the one that shows most."""
         self.samples, self.manifest = samples, manifest
         self.indices = sorted({int(index) for index in np.linspace(0, len(samples) - 1, min(count, len(samples)))})
-        self.task = next(task for task in PREFERENCE if task in allowed_tasks(samples))
+        allowed = [task for task in allowed_tasks(samples) if task in manifest.task_tokens]
+        self.task = next((task for task in PREFERENCE if task in allowed), allowed[0])
 
     def draw(self, run: Run) -> dict[str, NDArray[np.uint8]]:
         """Return the pictures, RGB (H, W, 3), by the names of the samples."""
@@ -45,17 +47,17 @@ class Gallery:
         return drawn
 
 
-def truth(sample: Sample, task: Task, labels: Labels) -> Segmentation:
+def truth(sample: Sample, task: str, labels: Labels) -> Segmentation:
     """Return a sample's annotations as a result of a task."""
-    wanted = targets(sample, task)
+    wanted, holds_classes = targets(sample, task), declared_task(task).decode == Task.SEMANTIC
     ids, segments = np.zeros(sample.size, dtype=np.int32), []
     for number, (index, mask) in enumerate(zip(wanted.labels.tolist(), wanted.masks, strict=True), start=1):
         label = labels[index]
-        identity = label.id if task is Task.SEMANTIC else number
+        identity = label.id if holds_classes else number
         ids[mask] = identity
         area, box = int(mask.sum()), bounding_box(mask)
         segments.append(Segment(identity, label.id, label.name, label.isthing, None, area, box, mask))
-    return Segmentation(task, ids, tuple(segments))
+    return Segmentation(task, ids, tuple(segments), holds_classes)
 
 
 def half(image: NDArray[np.uint8], result: Segmentation, labels: Labels) -> NDArray[np.uint8]:
@@ -67,4 +69,4 @@ def half(image: NDArray[np.uint8], result: Segmentation, labels: Labels) -> NDAr
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
     ids = np.asarray(Image.fromarray(result.map).resize((width, height), Image.Resampling.NEAREST))
     segments = (replace(segment, mask=None, bbox=bounding_box(ids == segment.id)) for segment in result.segments)
-    return overlay(small, Segmentation(result.task, ids, tuple(segments)), labels)
+    return overlay(small, replace(result, map=ids, segments=tuple(segments)), labels)
