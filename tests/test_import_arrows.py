@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
+from interfaces import bounds, version
 from rooms import ARROWS, FLOORS, imported, modules, upward
 
 from oneformer_spec.plugins.registry import registry
@@ -123,7 +124,7 @@ def test_the_declared_siblings_are_the_arrows(repository: Path, package: str) ->
     text = (repository / "packages" / f"oneformer-{package}" / "pyproject.toml").read_text(encoding="utf-8")
     dependencies = tomllib.loads(text)["project"]["dependencies"]
     siblings = {line for line in dependencies if line.startswith("oneformer-")}
-    assert siblings == {f"oneformer-{name}>=0.2,<0.3" for name in ARROWS[package]}
+    assert siblings == {f"oneformer-{name}{bounds(version(repository, name))}" for name in ARROWS[package]}
 
 
 def test_the_reader_of_imports_sees_all_kinds(tmp_path: Path) -> None:
