@@ -96,7 +96,7 @@ def test_its_options_are_in_the_schema(site: Path) -> None:
     backbone = schema["properties"]["model"]["properties"]["backbone"]["properties"]
     width = backbone["convpyramid"]["properties"]["width"]
     assert (width["type"], width["default"], width["minimum"]) == ("integer", 32, 8)
-    assert "convpyramid" in backbone["type"]["enum"]
+    assert "convpyramid" in backbone["type"]["anyOf"][0]["enum"]
 
 
 def test_a_wrong_option_is_told_with_its_place(site: Path, tmp_path: Path) -> None:

@@ -45,6 +45,12 @@ SMALL_DINAT = (
 SMALL_TIMM = ("model.backbone.type=timm", f"{TIMM}.name=convnext_atto", f"{TIMM}.options={{depths: [1, 1, 1, 1]}}")
 OTHER_BACKBONES = (
     Row("model.backbone.type", "dinat", network, base=SMALL_DINAT[1:]),
+    Row(
+        "model.backbone.class_options",
+        "{variant: b0}",
+        network,
+        base=("model.backbone.type=oneformer_model.backbones.timm_backbones:efficientvit",),
+    ),
     Row(f"{DINAT}.embed_dim", "16", network, base=SMALL_DINAT),
     Row(f"{DINAT}.mlp_ratio", "3.0", network, base=SMALL_DINAT),
     Row(f"{DINAT}.depths", "[2, 2, 1, 1]", network, base=SMALL_DINAT),

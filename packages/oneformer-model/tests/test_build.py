@@ -1,14 +1,17 @@
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from oneformer_model import Texts, task_tokens
-from oneformer_model import build as building
 from oneformer_model.build import build
 from oneformer_spec.errors import PluginError, SpecError
 from oneformer_spec.hooks import Backbone
+from oneformer_spec.plugins import entries, registry
+from oneformer_spec.plugins.registry import Plugin, Registry
 from oneformer_spec.tasks import Task
 
 
@@ -201,16 +204,23 @@ def test_freezing_more_than_there_is_is_an_error(section):
 class Plain(nn.Module):
     """A backbone that has only what it must have."""
 
-    def __init__(self):
+    def __init__(self, width=8):
         super().__init__()
-        self.channels = {f"res{i}": 8 for i in range(2, 6)}
+        self.channels = {f"res{i}": width for i in range(2, 6)}
         self.strides = {f"res{i}": 2**i for i in range(2, 6)}
-        self.convs = nn.ModuleList(nn.Conv2d(3, 8, 2**i, stride=2**i) for i in range(2, 6))
+        self.convs = nn.ModuleList(nn.Conv2d(3, width, 2**i, stride=2**i) for i in range(2, 6))
 
     def forward(self, image):
         height, width = (-(-size // 32) * 32 for size in image.shape[2:])
         image = nn.functional.pad(image, (0, width - image.shape[3], 0, height - image.shape[2]))
         return {f"res{i}": conv(image) for i, conv in enumerate(self.convs, start=2)}
+
+
+class Failing(nn.Module):
+    """A backbone that cannot be built."""
+
+    def __init__(self):
+        raise RuntimeError("no licence")
 
 
 class Foreign(nn.Module):
@@ -221,8 +231,12 @@ class Foreign(nn.Module):
 def plugin(monkeypatch):
     def declare(kind):
         declaration = Backbone("plain", f"{__name__}:{kind.__name__}", "unused:Unused")
-        monkeypatch.setattr(building, "backbone_declarations", lambda: {"plain": declaration})
-        monkeypatch.setattr(building, "resolve", lambda target: kind)
+        owners = {("backbone", "plain"): "plain-tools:main"}
+        found = Registry(
+            backbones={"plain": declaration}, owners=owners, plugins=(Plugin("plain-tools", "1.2", "plain_tools"),)
+        )
+        monkeypatch.setattr(registry, "registry", lambda: found)
+        monkeypatch.setattr(entries, "resolve", lambda target: kind)
 
     return declare
 
@@ -247,14 +261,29 @@ def test_a_plugins_backbone_needs_channels_strides_and_forward_only(plugin, plai
 
 def test_a_backbone_without_contract_is_named(plugin, plain_section):
     plugin(Foreign)
-    with pytest.raises(PluginError, match="backbone plain: Foreign has no `channels`"):
+    with pytest.raises(PluginError, match=r"backbone 'plain' of plain-tools 1\.2: Foreign has no `channels`"):
         build(plain_section(), training=False)
 
 
-def test_an_unknown_backbone_is_named(plugin, section):
-    plugin(Plain)
-    with pytest.raises(SpecError, match=r"^model\.backbone\.type: 'swin' is not installed here; known: plain"):
-        build(section(), training=False)
+def test_a_backbone_that_fails_is_named_with_its_plugin(plugin, plain_section):
+    plugin(Failing)
+    with pytest.raises(PluginError, match=r"^backbone 'plain' of plain-tools 1\.2 failed: RuntimeError: no licence$"):
+        build(plain_section(), training=False)
+
+
+def test_an_unknown_backbone_is_named(section):
+    unknown = section(backbone={"type": "swim"})
+    with pytest.raises(
+        SpecError, match=r"^model\.backbone\.type: the backbone 'swim' is not installed; available: .*swin"
+    ):
+        build(unknown, training=False)
+
+
+def test_a_class_path_names_a_backbone_that_nobody_registers(section, monkeypatch):
+    monkeypatch.setitem(sys.modules, "loose_module", SimpleNamespace(Plain=Plain))
+    model = build(section(backbone={"type": "loose_module:Plain", "class_options": {"width": 4}}), training=False)
+    assert type(model.backbone).__name__ == "Plain"
+    assert model.backbone.channels["res2"] == 4
 
 
 @pytest.mark.parametrize(

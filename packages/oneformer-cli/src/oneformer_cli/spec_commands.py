@@ -50,7 +50,7 @@ def print_schema(
     task: Annotated[str | None, typer.Argument(help="Also require what this task cannot start without.")] = None,
 ) -> None:
     """Print the JSON Schema of specs, for editors."""
-    from oneformer_spec.loading.json_schema import json_schema
+    from oneformer_spec.documents.editor_schema import json_schema
 
     print(json.dumps(json_schema(task), indent=2))
 

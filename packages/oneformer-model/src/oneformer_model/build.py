@@ -16,10 +16,8 @@ from oneformer_model.network.pixel_features import PixelDecoder
 from oneformer_model.network.pyramid_decoders import MapEncoder, PyramidPixelDecoder
 from oneformer_model.network.query_decoder import QueryDecoder
 from oneformer_model.network.text_branch import TextBranch, TextEncoder
-from oneformer_spec import hooks
 from oneformer_spec.errors import PluginError, SpecError
-from oneformer_spec.plugins.builtins import oneformer_backbones
-from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec.plugins.entries import naming_plugin, part_name, target_of
 from oneformer_spec.schema import ModelSection
 from oneformer_spec.tasks import CONTEXT_LENGTH
 
@@ -65,24 +63,16 @@ def build(
     return model
 
 
-def backbone_declarations() -> dict[str, hooks.Backbone]:
-    """Return every backbone by name, built in or brought by a plugin."""
-    return {backbone.name: backbone for backbone in oneformer_backbones()} | dict(registry().backbones)
-
-
 def _backbone(section: ModelSection) -> Backbone:
     name = section.backbone.type
-    declarations = backbone_declarations()
-    if name not in declarations:
-        raise SpecError(
-            f"model.backbone.type: {name!r} is not installed here; known: {', '.join(sorted(declarations))}"
-        )
-    try:
-        backbone = resolve(declarations[name].target)(**section.backbone.keywords())
-    except ValueError as error:
-        raise SpecError(f"model.backbone.{name}: {error}") from error
+    keywords = section.backbone.keywords()
+    with naming_plugin("backbone", name):
+        try:
+            backbone = target_of("backbone", name)(**keywords)
+        except ValueError as error:
+            raise SpecError(f"model.backbone.{name}: {error}") from error
     if not isinstance(backbone, Backbone):
-        raise PluginError(f"backbone {name}: {type(backbone).__name__} has no `channels` and `strides`")
+        raise PluginError(f"{part_name('backbone', name)}: {type(backbone).__name__} has no `channels` and `strides`")
     return backbone
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from oneformer_model.backbones import Backbone, Recomputing, Resampling, Staged
 from oneformer_spec import hooks
+from oneformer_spec.plugins.option import stated
 from oneformer_spec.plugins.registry import resolve
-from oneformer_spec.schema.option import stated
 
 SIZES = ((64, 64), (61, 83))
 _HEAVY = ("torch", "timm")

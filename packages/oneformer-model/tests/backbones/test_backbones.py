@@ -8,10 +8,10 @@ from torch import nn
 
 from oneformer_model import task_tokens
 from oneformer_model.backbones import Staged
-from oneformer_model.build import backbone_declarations, build
+from oneformer_model.build import build
 from oneformer_model.onnx_export.graph import Shape, write_graph
 from oneformer_model.testing import check_backbone
-from oneformer_spec.plugins.registry import resolve
+from oneformer_spec.plugins.registry import declarations, resolve
 from oneformer_spec.schema import BackboneSection
 from oneformer_spec.schema.tree import plain
 
@@ -38,7 +38,7 @@ def with_backbone(section):
     """The tiny network's section with another backbone."""
 
     def make(name, options, **fields):
-        section_type = resolve(backbone_declarations()[name].options)
+        section_type = resolve(declarations("backbone")[name].options)
         backbone = BackboneSection(type=name, sections={name: section_type(**options)}, **fields)
         return replace(section(), backbone=backbone)
 
@@ -46,12 +46,12 @@ def with_backbone(section):
 
 
 def test_every_backbone_is_tested_here():
-    assert sorted(TINY) == sorted(backbone_declarations())
+    assert sorted(TINY) == sorted(declarations("backbone"))
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_it_keeps_the_contract(name, options):
-    check_backbone(backbone_declarations()[name], **options)
+    check_backbone(declarations("backbone")[name], **options)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

@@ -143,6 +143,7 @@ class Quantizer:
 
     name: str
     target: str
+    options: str | None = None
 
 
 @dataclass(frozen=True)

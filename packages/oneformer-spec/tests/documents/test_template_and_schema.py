@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from oneformer_spec.documents.editor_schema import json_schema
 from oneformer_spec.documents.template import field_rows, field_table, render_spec
 from oneformer_spec.errors import UsageError
-from oneformer_spec.loading.json_schema import json_schema
 from oneformer_spec.loading.load import load_spec, to_dict
 from oneformer_spec.loading.yaml_text import read_yaml
 from oneformer_spec.schema import Spec

@@ -44,6 +44,10 @@ RELATED_ENDS = ("_size", "embed_dim", "depths", "num_heads", "out_features", "ou
 
 def values(leaf):
     """Return a strategy for the valid values of a field."""
+    if leaf.is_entries:
+        counter = "collections:Counter"  # takes any keyword
+        options = st.dictionaries(TEXT.filter(lambda key: key != "type"), st.integers() | TEXT, max_size=3)
+        return st.lists(st.just(counter) | options.map(lambda found: {"type": counter, **found}), max_size=3)
     return one(leaf.shape, leaf.option)
 
 

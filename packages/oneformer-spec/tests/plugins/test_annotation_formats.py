@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from oneformer_spec.documents.editor_schema import json_schema
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
-from oneformer_spec.loading.json_schema import json_schema
 from oneformer_spec.plugins import annotation_formats
 from oneformer_spec.plugins.registry import registry
 
@@ -83,4 +83,6 @@ def test_two_plugins_that_fit_are_named(installed):
 
 def test_the_schema_knows_them():
     split = json_schema()["properties"]["dataset"]["properties"]["val"]["properties"]
-    assert split["type"]["enum"] == ["coco_instance", "coco_panoptic", "semantic_jsonl", "webdataset", None]
+    assert split["type"]["anyOf"][0] == {
+        "enum": ["coco_panoptic", "coco_instance", "semantic_jsonl", "webdataset", None]
+    }

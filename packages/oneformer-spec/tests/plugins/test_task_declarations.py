@@ -10,13 +10,13 @@ import pytest
 from oneformer_spec import Spec, hooks
 from oneformer_spec.errors import PluginError, SpecError, UsageError
 from oneformer_spec.labels import Label, Labels
-from oneformer_spec.loading import json_schema, load, validation
+from oneformer_spec.loading import load, validation
 from oneformer_spec.plugins import headlines as headlines_module
 from oneformer_spec.plugins import registry as registry_module
 from oneformer_spec.plugins import task_declarations
 from oneformer_spec.plugins.headlines import headline_numbers, headlines
 from oneformer_spec.results import Segmentation
-from oneformer_spec.schema import tree
+from oneformer_spec.schema import json_schema, tree
 from oneformer_spec.segmentation.decode import Thresholds, decode
 from oneformer_spec.segmentation.frame import FitInto, Frame
 from oneformer_spec.segmentation.manifest import Manifest

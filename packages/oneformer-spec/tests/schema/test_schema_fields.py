@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.loading.dotted import get
-from oneformer_spec.loading.json_schema import leaf_schema, validation_schema
 from oneformer_spec.loading.load import load_spec, to_dict
 from oneformer_spec.plugins.builtins import oneformer_backbones
 from oneformer_spec.schema import Option, Spec
+from oneformer_spec.schema.json_schema import leaf_schema, validation_schema
 from oneformer_spec.schema.tree import leaves
 
 ROWS = [json.loads(line) for line in (Path(__file__).parent / "spec_fields.jsonl").read_text().splitlines()]
@@ -32,6 +32,10 @@ EXAMPLES = {
     "pair": ([[64, 32]], [64, [64], [64, 64, 64], ["x", "y"]]),
     "size": ([512, [640, 480]], ["x", [640], [1, 2, 3], 0, [0, 640], True]),
     "paths": (["/data", ["/a", "/b"]], [1, [1], {"a": "b"}]),
+    "entries": (
+        [[], ["my_package.mod:Class"], [{"type": "my_package.mod:Class", "p": 1}]],
+        ["x", [1], ["x"], [{"p": 1}], {"type": "my_package.mod:Class"}],
+    ),
     "map": ([{}, {"depth": 3, "names": ["x"]}], [[], "x", 1]),
     "tasks": ([{"panoptic": 1.0}], [{"panoptic": 2.0}, {"depth": 1.0}, 1, {"panoptic": "x"}]),
     "norm": ([2, 1.5, "inf"], ["two", 0, True]),
@@ -40,11 +44,7 @@ EXAMPLES = {
 
 LIMITS = ("minimum", "maximum", "above", "multiple_of", "also", "choices", "distinct", "ascending")
 UNLIMITED = {name: getattr(Option(help=""), name) for name in LIMITS}
-GROW_WITH_PLUGINS = {
-    "model.backbone.type",
-    "quantize.backend",
-    *(f"dataset.{split}.type" for split in ("train", "val", "test")),
-}
+GROW_WITH_PLUGINS = {path for path, leaf in leaves().items() if leaf.names}
 
 
 def fits(row, value):
@@ -58,7 +58,7 @@ def holding(row, value):
         return {"panoptic": value}
     if row["type"] == "list[list[int]]":
         return [[value]]
-    in_list = row["type"].startswith("list[") or row["type"] == "pair"
+    in_list = row["type"].startswith("list[") or row["type"] in ("pair", "entries")
     return [value] * (leaf.shape.length or leaf.option.length or 1) if in_list else value
 
 
@@ -111,7 +111,7 @@ def test_these_limits_and_no_others():
             name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in LIMITS if name in row
         }
         if row["path"] in GROW_WITH_PLUGINS:
-            assert set(listed.pop("choices")) <= set(declared.pop("choices"))
+            assert set(listed.pop("choices", ())) <= set(declared.pop("choices", ()))
         assert (row["path"], declared) == (row["path"], listed)
 
 

@@ -92,7 +92,7 @@ def _nested(section: Section, data: dict[str, Any], chosen: Callable[[Leaf], boo
     found: dict[str, Any] = {}
     for name, child in section.children.items():
         if isinstance(child, Section):
-            if inner := _nested(child, data[name], chosen):
+            if inner := _nested(child, data.get(name, {}), chosen):
                 found[name] = inner
         elif chosen(child):
             found[name] = data[name]

@@ -23,7 +23,7 @@ def section_lines(
     """Yield a section's lines; sections without any line are left out."""
     for name, child in section.children.items():
         if isinstance(child, Section):
-            inner = [f"  {text}" if text else "" for text in section_lines(child, data[name], line, heading)]
+            inner = [f"  {text}" if text else "" for text in section_lines(child, data.get(name, {}), line, heading)]
             if inner:
                 yield from heading(child)
                 yield f"{name}:"

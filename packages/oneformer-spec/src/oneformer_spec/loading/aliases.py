@@ -7,7 +7,7 @@ from typing import Any
 from oneformer_spec.loading.dotted import get, has, put, remove
 from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems, shown
-from oneformer_spec.plugins.backbone_sections import section_types
+from oneformer_spec.plugins.option_types import option_types
 from oneformer_spec.schema.deploy import AWQ
 from oneformer_spec.schema.tree import Leaf, leaves
 
@@ -42,7 +42,7 @@ def read_aliases(layer: Layer, notes: list[str], problems: Problems) -> None:
 
 def leave_out_radio(layer: Layer, notes: list[str]) -> None:
     """Drop the options of the backbone RADIO, which is not available yet, with one note; a plugin may bring one."""
-    if "radio" not in section_types() and has(layer.data, RADIO):
+    if "radio" not in option_types("backbone").kinds and has(layer.data, RADIO):
         remove(layer.data, RADIO)
         notes.append(f"{RADIO} is ignored: RADIO is not available yet")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oneformer_spec.loading.dotted import get, has, put
-from oneformer_spec.plugins.backbone_sections import section_types
+from oneformer_spec.plugins.option_types import option_types
 from oneformer_spec.schema.backbones import DinatOptions, SwinOptions
 from oneformer_spec.schema.dataset import TASK_PROBABILITIES
 from oneformer_spec.schema.tree import leaves, plain
@@ -58,7 +58,7 @@ def _devices(data: dict[str, Any], task: str, notes: list[str]) -> None:
 
 
 def _backbones(data: dict[str, Any]) -> None:
-    for name, kind in section_types().items():
+    for name, kind in option_types("backbone").kinds.items():
         path = f"model.backbone.{name}"
         if kind is SwinOptions and setting(data, f"{path}.preset") is not None:
             for option, value in SwinOptions.PRESETS[setting(data, f"{path}.preset")].items():

@@ -14,11 +14,11 @@ from oneformer_spec.loading.derived import TASKS_WITH_DEVICES, derived
 from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.loading.layers import Layer, merge, read_file
 from oneformer_spec.loading.overrides import SECRET, read_overrides
+from oneformer_spec.loading.plugin_names import check_plugin_names
 from oneformer_spec.loading.problems import Problems
 from oneformer_spec.loading.relations import RELATIONS, check_relations
 from oneformer_spec.loading.task_files import file_relations, num_gpus_here
 from oneformer_spec.loading.validation import check_keys, check_values
-from oneformer_spec.plugins.backbone_sections import backbone_sections
 from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.tree import build, leaves, plain, spec_tree
 
@@ -48,11 +48,12 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
         SpecError: Something is wrong; every problem is told at once, each with its place.
     """
     problems = Problems()
-    notes: list[str] = [*backbone_sections().warnings]
+    notes: list[str] = []
     written = _written(files, overrides, problems, notes)
     if task != "quantize":
         leave_out_awq(written, notes)
     broken = check_values(written, problems, notes)
+    broken |= check_plugin_names(written, task, problems, notes)
     if problems.unreadable:
         raise SpecError(problems.lines())
     _read_key(written, problems)
@@ -86,7 +87,7 @@ def _written(files: Sequence[str | Path], overrides: Sequence[str], problems: Pr
     for layer in layers:
         read_aliases(layer, notes, problems)
         leave_out_radio(layer, notes)
-        check_keys(layer, problems)
+        check_keys(layer, problems, notes)
         merge(whole, layer)
     return whole
 

@@ -32,6 +32,10 @@ class Problems:
         """Note a problem; one without a place comes last."""
         self._found.append((place or Place(_LAST, 0, 0, ""), message))
 
+    def __len__(self) -> int:
+        """Return the number of problems noted so far, those of unreadable files aside."""
+        return len(self._found)
+
     def places(self) -> frozenset[Place]:
         """Return where problems were found so far."""
         return frozenset(place for place, _ in self._found)

@@ -99,7 +99,7 @@ def _decoder(spec: Spec) -> Iterator[Finding]:
 
 def _levels(spec: Spec) -> Iterator[Finding]:
     head, name = spec.model.sem_seg_head, spec.model.backbone.type
-    options = spec.model.backbone.options
+    options = spec.model.backbone.sections.get(name)
     available = options.out_features if isinstance(options, SwinOptions | DinatOptions) else None
     inner, outer = "model.sem_seg_head.deformable_transformer_encoder_in_features", "model.sem_seg_head.in_features"
     deformable = head.pixel_decoder_name == "MSDeformAttnPixelDecoder"
@@ -113,7 +113,8 @@ def _levels(spec: Spec) -> Iterator[Finding]:
 
 def _stages(spec: Spec) -> Iterator[Finding]:
     """Depths, heads and outputs of a hierarchical backbone count the same stages."""
-    path, options = f"model.backbone.{spec.model.backbone.type}", spec.model.backbone.options
+    name = spec.model.backbone.type
+    path, options = f"model.backbone.{name}", spec.model.backbone.sections.get(name)
     if not isinstance(options, SwinOptions | DinatOptions):
         return
     depths, heads = options.depths, options.num_heads
@@ -140,7 +141,8 @@ def _stages(spec: Spec) -> Iterator[Finding]:
 
 def _neighborhoods(spec: Spec) -> Iterator[Finding]:
     """A neighbourhood has a middle, and every block of the dilated transformer a dilation."""
-    path, options = f"model.backbone.{spec.model.backbone.type}", spec.model.backbone.options
+    name = spec.model.backbone.type
+    path, options = f"model.backbone.{name}", spec.model.backbone.sections.get(name)
     if not isinstance(options, DinatOptions):
         return
     if options.kernel_size % 2 == 0:

@@ -11,11 +11,13 @@ from typing import Any
 from oneformer_spec.errors import SpecError
 from oneformer_spec.loading.aliases import canonical_value
 from oneformer_spec.loading.dotted import get, has, put, remove
-from oneformer_spec.loading.json_schema import validation_schema
 from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems, shown
 from oneformer_spec.loading.yaml_text import Path
+from oneformer_spec.plugins.entries import part_name
 from oneformer_spec.plugins.option_shape import Shape
+from oneformer_spec.plugins.option_types import option_types
+from oneformer_spec.schema.json_schema import section_schema, validation_schema
 from oneformer_spec.schema.tree import Leaf, Section, leaves, spec_tree
 
 MAX_ERRORS = 300
@@ -30,9 +32,9 @@ _TYPES = {
 }
 
 
-def check_keys(layer: Layer, problems: Problems) -> None:
-    """Report and drop what is no field or section of the spec."""
-    layer.data = _known(layer, spec_tree(), layer.data, (), problems)
+def check_keys(layer: Layer, problems: Problems, notes: list[str]) -> None:
+    """Report and drop what is no field or section of the spec; a section of a plugin that is not here is a note."""
+    layer.data = _known(layer, spec_tree(), layer.data, (), problems, notes)
 
 
 def check_values(layer: Layer, problems: Problems, notes: list[str]) -> set[str]:
@@ -41,34 +43,76 @@ def check_values(layer: Layer, problems: Problems, notes: list[str]) -> set[str]
     Raises:
         SpecError: More is wrong than anybody reads.
     """
-    for path, leaf in leaves().items():
-        if has(layer.data, path):
-            _respell(layer, leaf, get(layer.data, path), notes)
-    broken: set[str] = set()
-    told = problems.places()
-    errors = list(islice(_validator().iter_errors(layer.data), MAX_ERRORS))
-    for error in errors:
-        leaf = _leaf(tuple(error.absolute_path))
-        inner = tuple(error.absolute_path)[leaf.path.count(".") + 1 :]
-        if leaf.path in broken and not inner:
-            continue  # a value of the wrong type passes no limit either
-        broken.add(leaf.path)
-        place = layer.place(tuple(error.absolute_path))
-        if error.instance is None and place in told:
-            continue  # its text could not be read as a value, which is told already
-        position = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in inner)
-        message = _message(leaf, inner, error)
-        problems.add(f"{layer.name(leaf.path)}{position}: {message}", place)
+    broken = _check(layer, spec_tree(), layer.data, (), problems, notes)
     for path in broken:
         remove(layer.data, path)
+    return broken
+
+
+def check_options(
+    layer: Layer, section: Section, data: dict[str, Any], at: Path, problems: Problems, notes: list[str]
+) -> dict[str, Any]:
+    """Check the options of one entry of a list against its section; return what is known of them.
+
+    Args:
+        layer: Where things stand.
+        section: The tree of the options, with paths such as `train.losses[0].weight`.
+        data: The options as written.
+        at: Keys and positions from the root to the entry.
+        problems: Takes what is wrong.
+        notes: Takes what was read otherwise than written.
+    """
+    known = _known(layer, section, data, at, problems, notes)
+    _check(layer, section, known, at, problems, notes)
+    return known
+
+
+def mismatch(leaf: Leaf, value: Any) -> str:
+    """Return in words what was found in place of what a field may hold."""
+    hint = "".join(_hints(leaf.shape, leaf, value))
+    return f"found {shown(value)}, expected {_expected(leaf.shape, leaf)}{hint}"
+
+
+def dotted(path: Path) -> str:
+    """Return keys and positions as a message shows them, such as `train.losses[0].weight`."""
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def _check(
+    layer: Layer, section: Section, data: dict[str, Any], at: Path, problems: Problems, notes: list[str]
+) -> set[str]:
+    """Respell values, report those that do not fit, and return the paths of their fields."""
+    start = len(section.path) + 1 if section.path else 0
+    for leaf in section.leaves():
+        if has(data, leaf.path[start:]):
+            _respell(data, leaf, leaf.path[start:], notes)
+    broken: set[str] = set()
+    told = problems.places()
+    errors = list(islice(_validator_for(section).iter_errors(data), MAX_ERRORS))
+    for error in errors:
+        leaf, inner = _leaf(section, tuple(error.absolute_path))
+        if leaf.path in broken and not inner:
+            continue  # a value of the wrong type passes no limit either
+        if leaf.names and (inner or isinstance(error.instance, str)):
+            continue  # a name or an entry, see `plugin_names`
+        broken.add(leaf.path)
+        place = layer.place((*at, *error.absolute_path))
+        if error.instance is None and place in told:
+            continue  # its text could not be read as a value, which is told already
+        problems.add(
+            f"{layer.name(leaf.path)}{'.' * isinstance(next(iter(inner), 0), str)}{dotted(inner)}: "
+            f"{_message(leaf, inner, error)}",
+            place,
+        )
     if len(errors) == MAX_ERRORS:  # what is wrong beyond them was not dropped
         raise SpecError(problems.lines())
     return broken
 
 
-def _respell(layer: Layer, leaf: Leaf, value: Any, notes: list[str]) -> None:
-    canonical = canonical_value(leaf, value)
-    put(layer.data, leaf.path, _fitting(leaf.shape, canonical))
+def _respell(data: dict[str, Any], leaf: Leaf, path: str, notes: list[str]) -> None:
+    value = get(data, path)
+    canonical = value if leaf.is_entries else canonical_value(leaf, value)
+    put(data, path, _fitting(leaf.shape, canonical))
     if str(canonical).lower() != str(value).lower() and leaf.option.spellings:
         notes.append(f"{leaf.path}: {value} is read as {canonical}")
     if isinstance(value, str) and "${" in value and not leaf.option.secret:
@@ -80,35 +124,52 @@ def expected(leaf: Leaf) -> str:
     return _expected(leaf.shape, leaf)
 
 
+def _validator_for(section: Section) -> Any:
+    return _validator() if section is spec_tree() else _validator_of(section_schema(section))
+
+
 @cache
 def _validator() -> Any:
+    return _validator_of(validation_schema())
+
+
+def _validator_of(schema: dict[str, Any]) -> Any:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(validation_schema())
+    return Draft202012Validator(schema)
 
 
-def _known(layer: Layer, section: Section, data: Any, path: Path, problems: Problems) -> dict[str, Any]:
+def _known(
+    layer: Layer, section: Section, data: Any, path: Path, problems: Problems, notes: list[str]
+) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        name = ".".join(map(str, path))
-        problems.add(f"{name}: found {shown(data)}, expected the section's fields", layer.place(path))
+        problems.add(f"{dotted(path)}: found {shown(data)}, expected the section's fields", layer.place(path))
         return {}
     known: dict[str, Any] = {}
     for key, value in data.items():
-        child = section.children.get(key)
-        if child is None:
-            problems.add(f"{'.'.join(map(str, (*path, key)))}: {_unknown(section, key)}", layer.key_place((*path, key)))
-        elif isinstance(child, Section):
-            known[key] = _known(layer, child, value, (*path, key), problems)
-        else:
+        child, inner = section.children.get(key), (*path, key)
+        if isinstance(child, Section):
+            known[key] = _known(layer, child, value, inner, problems, notes)
+        elif child is not None:
             known[key] = value
+        elif section.plugins and (reason := option_types(section.plugins).failures.get(key)):
+            problems.add(f"{dotted(inner)}: {part_name(section.plugins, key)}: {reason}", layer.key_place(inner))
+        elif section.plugins and path and isinstance(value, dict) and not _close(section, key):
+            notes.append(f"{dotted(inner)} has no effect: no {section.plugins} {key!r} is installed")
+        else:
+            problems.add(f"{dotted(inner)}: {_unknown(section, key)}", layer.key_place(inner))
     return known
+
+
+def _close(section: Section, key: str) -> list[str]:
+    return difflib.get_close_matches(key, section.children, 1) or _same_letters(key, section.children)
 
 
 def _unknown(section: Section, key: str) -> str:
     prefix = f"{section.path}." if section.path else ""
-    close = difflib.get_close_matches(key, section.children, 1) or _same_letters(key, section.children)
+    close = _close(section, key)
     if close:
         return f"unknown field; did you mean {prefix}{close[0]}?"
     elsewhere = [path for path in leaves() if path.rpartition(".")[2] == key]
@@ -137,12 +198,15 @@ def _fitting(shape: Shape, value: Any) -> Any:
     return value
 
 
-def _leaf(path: Path) -> Leaf:
-    for end in range(1, len(path) + 1):
-        leaf = leaves().get(".".join(map(str, path[:end])))
-        if leaf is not None:
-            return leaf
-    raise AssertionError(f"{path} is no field")
+def _leaf(section: Section, path: Path) -> tuple[Leaf, Path]:
+    """Return the field that a path from a section leads to or through, and the rest of the path."""
+    node: Section | Leaf = section
+    for end, key in enumerate(path):
+        if isinstance(node, Leaf):
+            return node, path[end:]
+        node = node.children[str(key)]
+    assert isinstance(node, Leaf), f"{path} is no field"
+    return node, ()
 
 
 def _message(leaf: Leaf, inner: Path, error: Any) -> str:
@@ -190,6 +254,7 @@ def _expected(shape: Shape, leaf: Leaf) -> str:
     for kind in shape.kinds:
         if kind == "string" and option.choices:
             alternatives.append(("one of " if len(option.choices) > 1 else "") + ", ".join(option.choices))
+            alternatives += ["a class path my_package.module:Class"] if option.class_path else []
         elif kind == "string" and option.pattern:
             alternatives.append(f"text like {option.pattern}")
         elif kind in ("integer", "number"):

@@ -62,6 +62,8 @@ QUANTIZER_PACKAGES: Mapping[str, str] = MappingProxyType(
 SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType(
     {".pth": "oneformer-model", ".onnx": "oneformer-deploy", ".engine": "oneformer-deploy[tensorrt]"}
 )
+OURS = frozenset(f"oneformer-{part}" for part in ("spec", "data", "model", "train", "deploy", "cli"))
+"""The distributions of this project."""
 FOREIGN = ("", ".bin", ".pkl", ".safetensors")
 """Suffixes of weights of other projects; a folder has none."""
 
@@ -117,6 +119,17 @@ class Registry:
     plugins: tuple[Plugin, ...] = ()
     refused: tuple[str, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def table(self, kind: str) -> Mapping[str, Any]:
+        """Return the declarations of a kind, such as "backbone", by name."""
+        found: Mapping[str, Any] = getattr(self, _KINDS[kind][0].removeprefix("oneformer_"))
+        return found
+
+    def foreign_owner(self, kind: str, name: str) -> str:
+        """Return the distribution with its version that declares a name; empty where it is ours, or nobody does."""
+        distribution = self.owners.get((kind, name), "").partition(":")[0]
+        versions = {plugin.distribution: plugin.version for plugin in self.plugins}
+        return "" if distribution in OURS else f"{distribution} {versions.get(distribution, '')}".strip()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -206,6 +219,20 @@ def resolve(target: str) -> Any:
 def registry() -> Registry:
     """Return what is installed in this environment."""
     return load(entry_points(group=GROUP))
+
+
+def foreign_owner(kind: str, name: str) -> str:
+    """Return the distribution with its version that declares a name; empty where it is ours, or nobody does."""
+    return registry().foreign_owner(kind, name)
+
+
+def declarations(kind: str) -> Mapping[str, Any]:
+    """Return the declarations of a kind, such as "backbone", by name: those built in, then the installed ones."""
+    from oneformer_spec.plugins import builtins
+
+    hook = getattr(builtins, _KINDS[kind][0], None)
+    ours = {declaration.name: declaration for declaration in hook()} if hook is not None else {}
+    return ours | {name: declared for name, declared in registry().table(kind).items() if name not in ours}
 
 
 def load(found: Iterable[EntryPoint]) -> Registry:

@@ -1,5 +1,6 @@
 """The spec as frozen, typed dataclasses: the single source of types, defaults, limits and help."""
 
+from oneformer_spec.plugins.option import Option, option
 from oneformer_spec.schema.backbones import (
     DinatOptions,
     EfficientVitOptions,
@@ -15,7 +16,6 @@ from oneformer_spec.schema.model import (
     SemSegHead,
     TextEncoder,
 )
-from oneformer_spec.schema.option import Option, option
 from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.task_sections import EvaluateSection, ExportSection, InferenceSection
 from oneformer_spec.schema.train import Checkpointer, Optim, TrainSection

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from oneformer_spec.schema.option import option
+from oneformer_spec.plugins.option import option
 
 FEATURES = ("res2", "res3", "res4", "res5")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from oneformer_spec.schema.option import option, section
+from oneformer_spec.plugins.option import Entry, open_section, option, section
 
 TASK_PROBABILITIES = {"semantic": 0.33, "instance": 0.33, "panoptic": 0.34}
 
@@ -18,7 +19,11 @@ class Split:
     """The images and annotations of one part of the data."""
 
     type: str | None = option(
-        None, help="Format of the annotations; null infers it from the name of the file.", common=True
+        None,
+        names="dataset",
+        class_path=True,
+        help="Format of the annotations; null infers it from the name of the file.",
+        common=True,
     )
     images: Paths = option(None, help="Folder, or folders, that the annotations' image names start from.", common=True)
     annotations: Paths = option(
@@ -68,6 +73,9 @@ class Augmentation:
     rotation_prob: float = option(0.0, minimum=0, maximum=1, help="Probability of a rotation within 15 degrees.")
     blur_prob: float = option(0.0, minimum=0, maximum=1, help="Probability of a Gaussian blur.")
     erasing_prob: float = option(0.0, minimum=0, maximum=1, help="Probability of erasing a rectangle.")
+    extra: tuple[Entry, ...] = option(
+        (), names="transform", help="Steps of plugins, in this order: a name, or {type: NAME or module:Class, options}."
+    )
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ class DatasetSection:
         acts_when_set=True,
         minimum=0,
         maximum=1,
+        names="task",
         keys=tuple(TASK_PROBABILITIES),
         help="Probability of each task in training; they sum to 1, a task left out counts as 0.",
     )
@@ -132,6 +141,7 @@ class DatasetSection:
         TASK_PROBABILITIES,
         minimum=0,
         maximum=1,
+        names="task",
         keys=tuple(TASK_PROBABILITIES),
         help="Accepted for compatibility, no effect: every task is validated.",
         no_effect="validation measures every task",
@@ -141,3 +151,4 @@ class DatasetSection:
     quant_calibration_dataset: QuantCalibrationDataset = section(
         QuantCalibrationDataset, help="Calibration data of quantize."
     )
+    formats: Mapping[str, Any] = open_section("dataset", help="Options of annotation formats that plugins bring.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oneformer_spec.schema.option import option, section
+from oneformer_spec.plugins.option import open_section, option, section
 
 AWQ = ("awq_clip", "awq_lite", "awq_full")
 """Algorithms that a spec written for TAO or an earlier version may name; none is available yet."""
@@ -58,6 +58,7 @@ class QuantizeSection:
 
     backend: str | None = option(
         "onnxruntime",
+        names="quantizer",
         choices=("onnxruntime", "torchao"),
         replaced={"modelopt.onnx": "its equivalent is onnxruntime", "modelopt.pytorch": "its equivalent is torchao"},
         help="Library that quantizes.",
@@ -86,3 +87,4 @@ class QuantizeSection:
         help="Device to quantize on; null is cuda where there is one, else cpu.",
     )
     max_metric_drop: float = option(0.01, minimum=0, help="Loss of the metric (0..1) that the INT8 search may cost.")
+    backends: Mapping[str, Any] = open_section("quantizer", help="Options of backends that plugins bring.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
-from oneformer_spec.plugins.backbone_sections import default_sections
-from oneformer_spec.schema.option import NOT_AN_OPTION, option, section, stated
+from oneformer_spec.errors import SpecError
+from oneformer_spec.plugins.entries import is_class_path, keywords, not_installed
+from oneformer_spec.plugins.option import open_section, option, section
 
 DETECTRON2_BACKBONES = {"D2SwinTransformer": "swin", "D2DiNAT": "dinat"}
 
@@ -18,27 +19,34 @@ class BackboneSection:
 
     type: str = option(
         "swin",
+        names="backbone",
+        class_path=True,
         spellings=DETECTRON2_BACKBONES,
         replaced=dict.fromkeys(("radio", "d2radio"), "RADIO is not available yet"),
-        help="Name of the backbone.",
+        help="Name of the backbone, or the class path module:Class of one that no plugin registers.",
         common=True,
     )
     freeze_at: int = option(
         0, minimum=-1, help="Leading parts that are not trained: 1 is the stem, 2 the first stage too.", common=True
     )
     pretrained_weights: str | None = option(None, help="File with weights of the backbone alone.", common=True)
-    sections: Mapping[str, Any] = field(default_factory=default_sections, metadata=NOT_AN_OPTION)
+    class_options: Mapping[str, Any] = option({}, help="Keywords of a backbone that type names by its class path.")
+    sections: Mapping[str, Any] = open_section("backbone")
 
     @property
     def options(self) -> Any:
-        """The chosen backbone's options, a frozen dataclass."""
+        """The chosen backbone's options, a frozen dataclass.
+
+        Raises:
+            SpecError: It is not installed.
+        """
+        if self.type not in self.sections:
+            raise SpecError(f"model.backbone.type: {not_installed('backbone', self.type)}")
         return self.sections[self.type]
 
     def keywords(self) -> dict[str, Any]:
         """Return the chosen backbone's options as the keywords that its target takes."""
-        return {
-            item.name: getattr(self.options, item.name) for item in fields(self.options) if not stated(item).spec_only
-        }
+        return dict(self.class_options) if is_class_path(self.type) else keywords(self.options)
 
 
 @dataclass(frozen=True)

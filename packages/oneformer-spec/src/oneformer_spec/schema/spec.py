@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from oneformer_spec.plugins.option import NOT_AN_OPTION, open_section, option, section
 from oneformer_spec.schema.dataset import DatasetSection
 from oneformer_spec.schema.deploy import GenTrtEngineSection, QuantizeSection
 from oneformer_spec.schema.model import ModelSection
-from oneformer_spec.schema.option import NOT_AN_OPTION, option, section
 from oneformer_spec.schema.task_sections import EvaluateSection, ExportSection, InferenceSection
 from oneformer_spec.schema.train import TrainSection, Wandb
 
@@ -15,6 +17,8 @@ from oneformer_spec.schema.train import TrainSection, Wandb
 @dataclass(frozen=True)
 class Spec:
     """One spec drives every task.
+
+    `commands` holds the options of plugins' commands, which a file writes as top-level sections of their names.
 
     Two fields are no part of it: `notes` say what was read otherwise than written; `written` are the canonical paths
     that the user set, so that a model file's own value can stand where the user said nothing.
@@ -38,5 +42,7 @@ class Spec:
     export: ExportSection = section(ExportSection, help="Export to ONNX.")
     gen_trt_engine: GenTrtEngineSection = section(GenTrtEngineSection, help="TensorRT engines.")
     quantize: QuantizeSection = section(QuantizeSection, help="Quantization.")
+    runtimes: Mapping[str, Any] = open_section("runtime", help="Options of runtimes that plugins bring.")
+    commands: Mapping[str, Any] = open_section("command")
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False, metadata=NOT_AN_OPTION)
     written: frozenset[str] = field(default=frozenset(), compare=False, repr=False, metadata=NOT_AN_OPTION)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from oneformer_spec.schema.option import option
+from oneformer_spec.plugins.option import open_section, option
+from oneformer_spec.plugins.task_declarations import ALL
 
-MODES = ("semantic", "instance", "panoptic", "all")
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -30,9 +32,12 @@ class EvaluateSection:
     precision: str = option("fp32", choices=PRECISIONS, help="Number format that the runtime computes in.")
     results_dir: str = option("", help="Folder of the results; empty is <results_dir>/evaluate.")
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is batch_size of the split.")
-    task: str = option("all", choices=MODES, help="Task to score; all gives mIoU, AP and PQ in one run.", common=True)
+    task: str = option(
+        "all", names="task", choices=(ALL,), help="Task to score; all gives mIoU, AP and PQ in one run.", common=True
+    )
     iou_per_class: bool = option(True, help="Report every class beside the means.")
     num_threads: int | None = option(None, minimum=1, help="CPU threads of the runtime; null takes all cores.")
+    evaluators: Mapping[str, Any] = open_section("evaluator", help="Options of scores that plugins bring.")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class InferenceSection:
     images_dir: str = option("", help="Folder with images; folders inside are read too.", common=True)
     results_dir: str = option("", help="Folder of the results; empty is <results_dir>/inference.")
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per step; -1 is dataset.test.batch_size.")
-    mode: str = option("semantic", choices=MODES, help="Task to run.", common=True)
+    mode: str = option("semantic", names="task", choices=(ALL,), help="Task to run.", common=True)
     image_size: int | tuple[int, int] | None = option(
         None,
         minimum=32,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oneformer_spec.schema.option import option, section
+from oneformer_spec.plugins.option import Entry, option, section
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,18 @@ class TrainSection:
         "ddp",
         choices=("ddp", "ddp_sharded", "fsdp"),
         help="What devices share: ddp nothing, ddp_sharded optimiser state and gradients, fsdp the weights as well.",
+    )
+    losses: tuple[Entry, ...] = option(
+        (), names="loss", help="Further losses: a name, or {type: NAME or module:Class, options}."
+    )
+    callbacks: tuple[Entry, ...] = option(
+        (), names="callback", help="Lightning callbacks of plugins: a name, or {type: NAME or module:Class, options}."
+    )
+    loggers: tuple[Entry, ...] = option(
+        (Entry("tensorboard"), Entry("csv")),
+        names="logger",
+        choices=("tensorboard", "csv"),
+        help="Where metrics go: a name, or {type: NAME or module:Class, options}.",
     )
     is_dry_run: bool = option(False, help="Try two steps of everything, report time and memory, leave nothing behind.")
     verbose: bool = option(False, help="Tell what is trained and how, and write a line per optimiser step.")

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any
 
+from oneformer_spec.plugins.option_types import InstalledOptions
+
 METADATA = "option"
+_OPEN = "open"
 NOT_AN_OPTION: Mapping[str, None] = {METADATA: None}
 """Metadata of an attribute that no spec file can set."""
 
@@ -16,7 +19,9 @@ class Option:
     """What is true of a field beyond its type and default.
 
     The limits act on numbers, and on the numbers in a list. `also` holds values that are allowed outside of the limits,
-    `spellings` other words for the choices, `replaced` what to say about words that other products know.
+    `spellings` other words for the choices, `replaced` what to say about words that other products know. `names` is a
+    kind of declaration: the field takes the names of those that are installed, beside its `choices`; with `class_path`
+    it takes "module:Class" too. A field of entries holds a list of them (see `oneformer_spec.plugins.entries`).
     """
 
     help: str
@@ -40,6 +45,27 @@ class Option:
     no_effect: str | None = None
     spec_only: bool = False
     secret: bool = False
+    names: str | None = None
+    class_path: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a list such as `train.losses`: a registered name or a class path, and its options as written."""
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def written(self) -> str | dict[str, Any]:
+        """Return it as a spec holds it: the name alone where there are no options."""
+        return {"type": self.type, **self.options} if self.options else self.type
+
+
+def entry_of(value: str | Mapping[str, Any]) -> Entry:
+    """Return an entry from what a spec holds: {type: NAME, option: value, ...}, or the name alone."""
+    if isinstance(value, str):
+        return Entry(value)
+    return Entry(value["type"], {key: item for key, item in value.items() if key != "type"})
 
 
 def option(default: Any, *, help: str, **limits: Any) -> Any:
@@ -60,6 +86,22 @@ def option(default: Any, *, help: str, **limits: Any) -> Any:
 def section(kind: type, *, help: str) -> Any:
     """Declare a section of the spec, which is a frozen dataclass itself."""
     return field(default_factory=kind, metadata={METADATA: Option(help=help)})
+
+
+def open_section(kind: str, *, help: str = "") -> Any:
+    """Declare the sections of installed plugins of a kind, such as "runtime", by their names.
+
+    With a `help` it is a section of its own, which holds them; without, they stand beside the fields of the section
+    that the attribute belongs to.
+    """
+    declared = Option(help=help) if help else None
+    return field(default_factory=lambda: InstalledOptions(kind), metadata={METADATA: declared, _OPEN: kind})
+
+
+def opened(item: Field[Any]) -> str | None:
+    """Return the kind of declaration whose sections a dataclass field holds, if it does."""
+    kind: str | None = item.metadata.get(_OPEN)
+    return kind
 
 
 def is_option(item: Field[Any]) -> bool:

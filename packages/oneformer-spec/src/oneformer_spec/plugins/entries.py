@@ -1,0 +1,124 @@
+"""Make what an entry of a list such as `train.losses`, or a name or class path elsewhere in a spec, stands for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from oneformer_spec.errors import OneFormerError, PluginError, SpecError
+from oneformer_spec.plugins.option import Entry, stated
+from oneformer_spec.plugins.option_tree import build, section_tree
+from oneformer_spec.plugins.option_types import option_types
+from oneformer_spec.plugins.registry import declarations, foreign_owner, resolve
+
+GIVEN: Mapping[str, tuple[str, ...]] = {"callback": ("spec", "folder"), "logger": ("spec", "folder")}
+"""What the targets of a kind are given before their options, in this order."""
+
+CLASS_PATH = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+
+def make(kind: str, entry: Entry, **given: Any) -> Any:
+    """Return what an entry stands for, such as a loss: its target called with its options.
+
+    Args:
+        kind: The kind of declaration, such as "loss".
+        entry: What the spec says.
+        given: What comes before the options, by name: `spec` and `folder` of a callback or logger. A registered target
+            gets all of it by position; one named by its class path gets what its signature names.
+
+    Raises:
+        SpecError: The name is not installed.
+        PluginError: It cannot be loaded, or fails; the message names the plugin and its version.
+    """
+    target = target_of(kind, entry.type)
+    options = entry_keywords(kind, entry)
+    with naming_plugin(kind, entry.type):
+        if is_class_path(entry.type):
+            return target(**{name: given[name] for name in _taken(target, given)}, **options)
+        return target(*given.values(), **options)
+
+
+def target_of(kind: str, name: str) -> Callable[..., Any]:
+    """Return the callable that a registered name or a class path stands for; errors as in `make`."""
+    target = name if is_class_path(name) else declaration_of(kind, name).target
+    with naming_plugin(kind, name):
+        found: Callable[..., Any] = resolve(target)
+    return found
+
+
+def declaration_of(kind: str, name: str) -> Any:
+    """Return an installed declaration.
+
+    Raises:
+        SpecError: The name is not installed.
+    """
+    known = declarations(kind)
+    if name not in known:
+        raise SpecError(not_installed(kind, name))
+    return known[name]
+
+
+def entry_keywords(kind: str, entry: Entry) -> dict[str, Any]:
+    """Return an entry's options as keywords: with their defaults and typed, unless `type` is a class path.
+
+    Raises:
+        PluginError: The options dataclass cannot be used.
+    """
+    types = option_types(kind)
+    if entry.type in types.failures:
+        raise PluginError(f"{part_name(kind, entry.type)} cannot be used: {types.failures[entry.type]}")
+    if is_class_path(entry.type) or entry.type not in types.kinds:
+        return dict(entry.options)
+    return keywords(build(section_tree(types.kinds[entry.type], ""), entry.options))
+
+
+@contextmanager
+def naming_plugin(kind: str, name: str) -> Iterator[None]:
+    """Turn whatever a plugin raises into one line that names it and its version; what is built in passes through."""
+    try:
+        yield
+    except Exception as error:
+        owner = name if is_class_path(name) else foreign_owner(kind, name)
+        if not owner or (isinstance(error, OneFormerError) and not isinstance(error, PluginError)):
+            raise
+        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+        raise PluginError(f"{part_name(kind, name)} failed: {' '.join(reason.split())}") from error
+
+
+def keywords(options: Any) -> dict[str, Any]:
+    """Return options, a dataclass, as the keywords that their target takes."""
+    return {item.name: getattr(options, item.name) for item in fields(options) if not stated(item).spec_only}
+
+
+def is_class_path(name: str) -> bool:
+    """Return whether a name is written "module:Class"."""
+    return re.fullmatch(CLASS_PATH, name) is not None
+
+
+def not_installed(kind: str, name: str) -> str:
+    """Return in words that nothing of a name is installed, and what is."""
+    known = ", ".join(sorted(declarations(kind))) or "none"
+    return f"the {kind} {name!r} is not installed; available: {known}, or a class path my_package.module:Class"
+
+
+def part_name(kind: str, name: str) -> str:
+    """Return how messages call a declaration: its kind and name, and the plugin and version that bring it."""
+    owner = foreign_owner(kind, name)
+    return f"{kind} {name!r} of {owner}" if owner else f"{kind} {name!r}"
+
+
+def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
+    """Return a callable's signature, None where it has none to show."""
+    try:
+        return inspect.signature(target)
+    except (TypeError, ValueError):
+        return None
+
+
+def _taken(target: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
+    signature = signature_of(target)
+    return [name for name in given if signature is not None and name in signature.parameters]
