@@ -10,6 +10,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from oneformer_spec.loading.load import to_dict
+from oneformer_spec.schema import Spec
+
 
 def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "oneformer_cli", *map(str, arguments)]
@@ -46,8 +49,7 @@ def test_a_printed_spec_is_valid_as_it_is(tmp_path: Path, format: str, everythin
 
 def test_all_fields_as_json_are_nothing_but_the_document() -> None:
     document = json.loads(oneformer("get-spec", "train", "--all", "--format", "json").stdout)
-    assert document["model"]["test"]["object_mask_threshold"] is not None
-    assert document["train"]["pretrained_model_path"] is None
+    assert document == to_dict(Spec())
 
 
 def test_the_schema_is_a_schema_and_accepts_a_printed_spec() -> None:
@@ -159,7 +161,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_refused_in_one_located_line(tmp_path: Path, name: str) -> None:
+def test_hostile_files_are_refused_in_located_lines(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     file.write_text(HOSTILE[name])
     done = subprocess.run(
@@ -171,7 +173,9 @@ def test_hostile_files_are_refused_in_one_located_line(tmp_path: Path, name: str
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert all(line.startswith(f"{file}:") for line in done.stderr.splitlines())
+    lines = done.stderr.splitlines()
+    assert 1 <= len(lines) <= 2
+    assert all(line.startswith(f"{file}:") for line in lines)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

@@ -69,8 +69,12 @@ def test_what_cannot_be_built_is_refused():
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_trains(norm, features):
-    pixels = decoder(norm=norm)(features)
-    pixels.mask_features.square().mean().backward()
+    module = decoder(norm=norm)
+    pixels = module(features)
+    loss = torch.stack([value.square().mean() for value in (pixels.mask_features, *pixels.levels)]).sum()
+    loss.backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 def test_dropout_acts_in_training_only(features):

@@ -134,8 +134,9 @@ class TestLeftovers:
         write_atomically(file, lambda opened: (opened.write(b"new"), remove_leftovers(file.parent)))
         assert file.read_bytes() == b"new"
 
-    def test_a_missing_folder_has_none(self, tmp_path):
+    def test_a_missing_folder_has_none_and_stays_missing(self, tmp_path):
         remove_leftovers(tmp_path / "missing")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_without_locks_is_written_to(file, monkeypatch):

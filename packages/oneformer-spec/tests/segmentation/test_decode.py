@@ -413,10 +413,12 @@ def test_extreme_logits_do_not_warn(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_diverged_model_does_not_crash_it(task):
+def test_a_diverged_model_finds_no_objects_and_does_not_crash_it(task):
     nan = np.full((2, 4), np.nan, dtype=np.float32)
     masks = np.full((2, 4, 4), np.nan, dtype=np.float32)
-    decode(nan, masks, task=task, frame=FRAME, labels=LABELS, thresholds=Thresholds())
+    result = decode(nan, masks, task=task, frame=FRAME, labels=LABELS, thresholds=Thresholds())
+    assert result.map.shape == (16, 16)
+    assert not any(segment.isthing for segment in result.segments)
 
 
 @pytest.mark.parametrize("task", TASKS)
