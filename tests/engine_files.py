@@ -37,7 +37,7 @@ def exported(folder: Path, num_classes: int, *words: str) -> Path:
 
 
 def built(graph: Path, folder: Path, *words: str) -> EngineFile:
-    """Build an engine as on a host without GPU, and read it back."""
+    """Build an engine as on a host without a GPU, and read it back."""
     with patch.object(gpu_memory, "count_gpus", lambda: 0):
         Case((f"gen_trt_engine.onnx_file={graph}", f"results_dir={folder}", *words), folder).start("gen_trt_engine")
     return read_engine_file(folder / "gen_trt_engine" / "model.engine")

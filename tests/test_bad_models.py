@@ -105,9 +105,9 @@ ENGINES = ("inference", "evaluate", "info")
     ("name", "message"),
     [
         ("truncated.onnx", "is truncated: "),
-        ("empty.onnx", "not an ONNX file: it is empty"),
+        ("empty.onnx", "not an ONNX file: the file is empty"),
         ("text.onnx", "not an ONNX file: "),
-        ("foreign.onnx", "an ONNX file without a oneformer manifest (made by hand); `oneformer export` writes one"),
+        ("foreign.onnx", "this ONNX file (written by hand) has no oneformer manifest; `oneformer export` writes one"),
         ("sealed.etlt", "is encrypted; set encryption_key or ONEFORMER_ENCRYPTION_KEY"),
     ],
 )
@@ -122,9 +122,9 @@ def test_a_bad_graph(fails: Fails, files: Files, tmp_path: Path, command: str, n
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("truncated.engine", "is truncated: 5 bytes of an engine of 6"),
-        ("empty.engine", "is truncated: 0 bytes"),
-        ("foreign.engine", "is no engine of oneformer; `oneformer gen_trt_engine` writes one"),
+        ("truncated.engine", "is truncated: found 5 bytes of the engine, the header says 6"),
+        ("empty.engine", "is truncated: the file has only 0 bytes"),
+        ("foreign.engine", "is not an engine file of oneformer; `oneformer gen_trt_engine` writes one"),
         ("sealed.engine", "is encrypted; set encryption_key or ONEFORMER_ENCRYPTION_KEY"),
     ],
 )
@@ -153,7 +153,7 @@ def test_an_engine_of_another_version(fails: Fails, files: Files, command: str) 
     library = tensorrt_library.load("tensorrt_rtx")
     path = files["other_version.engine"]
     code, line = fails(command, path)
-    expected = f"was built by tensorrt_rtx 0.1, here is {library.version}; build it again with gen_trt_engine"
+    expected = f"was built by tensorrt_rtx 0.1, but {library.version} is installed; build it again with gen_trt_engine"
     assert (code, line) == (1, f"{path}: {expected}")
 
 

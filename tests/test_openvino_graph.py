@@ -16,7 +16,7 @@ from PIL import Image
 
 from oneformer_deploy.runtimes import openvino_runtime as runtime
 from oneformer_deploy.runtimes import openvino_weighted_sums
-from oneformer_deploy.runtimes.openvino_weighted_sums import sample_by_bags
+from oneformer_deploy.runtimes.openvino_weighted_sums import use_embedding_bags
 from oneformer_model.network import deformable_attention
 
 SIZE = (64, 96)
@@ -30,7 +30,7 @@ NETWORK = (
 )
 needs_bf16 = pytest.mark.skipif(
     "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
-    reason="this CPU does not multiply bf16",
+    reason="this CPU does not support bf16",
 )
 Arrays = dict[str, np.ndarray]
 
@@ -77,7 +77,7 @@ def run(model: openvino.Model, values: Arrays, precision: str = "f32") -> list[n
 def gives_the_same_as_bags(graph: Path, batch: int) -> None:
     values = inputs(batch)
     model = read(graph, values)
-    assert sample_by_bags(model) == LAYERS
+    assert use_embedding_bags(model) == LAYERS
     expected = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, values)
     for one, other in zip(run(model, values), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(other).max())
@@ -97,7 +97,7 @@ def test_every_exporters_attention_becomes_bags(tmp_path: Path, words: tuple[str
 def test_bf16_does_not_misplace_the_rows(graph: Path) -> None:
     values = inputs(1)
     plain, bags = read(graph, values), read(graph, values)
-    sample_by_bags(bags)
+    use_embedding_bags(bags)
     exact = run(plain, values)
 
     def distance(model: openvino.Model) -> float:
@@ -107,7 +107,7 @@ def test_bf16_does_not_misplace_the_rows(graph: Path) -> None:
 
 
 def test_attention_of_open_sizes_stays(graph: Path) -> None:
-    assert sample_by_bags(openvino.Core().read_model(graph)) == 0
+    assert use_embedding_bags(openvino.Core().read_model(graph)) == 0
 
 
 @needs_bf16
@@ -122,7 +122,9 @@ def test_int8_layers_and_the_rest_in_bf16_keep_the_batch(
     words = (f"results_dir={tmp_path}", f"quantize.model_path={graph}", "quantize.mode=static_ptq")
     calibration = f"dataset.quant_calibration_dataset.images_dir={pictures}"
     Case((*words, calibration, "quantize.max_metric_drop=1.0"), tmp_path).start("quantize")
-    monkeypatch.setattr(openvino_weighted_sums, "sample_by_bags", lambda model: found.append(sample_by_bags(model)))
+    monkeypatch.setattr(
+        openvino_weighted_sums, "use_embedding_bags", lambda model: found.append(use_embedding_bags(model))
+    )
     segmenter = runtime.open(tmp_path / "quantize" / "model_int8.onnx", precision="bf16")
     assert found == [LAYERS]
     for batch in (1, 3):

@@ -43,7 +43,13 @@ STATIC = (*MODEL, "quantize.mode=static_ptq", f"{IMAGES}=$data/images/val", "qua
 QUANTIZE = (
     Row("quantize.backend", "torchao", quantized, base=MODEL, refusal="for .onnx set backend: onnxruntime"),
     Row("quantize.mode", "weight_only_ptq", quantized, base=STATIC),
-    Row("quantize.algorithm", "rtn_dq", quantized, base=STATIC, refusal="rtn_dq does not go with static_ptq"),
+    Row(
+        "quantize.algorithm",
+        "rtn_dq",
+        quantized,
+        base=STATIC,
+        refusal="found rtn_dq, expected one of minmax",
+    ),
     Row(
         "quantize.layers",
         "[{module_name: Conv*, weights: {dtype: fp32}}]",
@@ -55,7 +61,7 @@ QUANTIZE = (
     Row("quantize.results_dir", "$run/elsewhere", quantized, base=MODEL),
     Row("quantize.backend_kwargs", "{ActivationSymmetric: true}", quantized, base=STATIC),
     Row("quantize.device", "trt", quantized, base=STATIC),
-    Row("quantize.max_metric_drop", "0.001", scored, base=STATIC[:-1], refusal="no layers stay within 0.001"),
+    Row("quantize.max_metric_drop", "0.001", scored, base=STATIC[:-1], refusal="no layer can be quantized within"),
     Row(IMAGES, "$data/images/val_bright", quantized, base=STATIC),
 )
 ROWS = (*ENGINES, *QUANTIZE)

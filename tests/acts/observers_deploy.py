@@ -87,6 +87,6 @@ def scored(case: Case) -> int:
             self.before = False
             return {"PQ": value}
 
-    with patch.object(scores, "scorer", lambda *arguments: Scores()):
+    with patch.object(scores, "make_scorer", lambda *arguments: Scores()):
         quantized(case)
     return len(json.loads(case.find("quantize.json").read_text())["quantized"])

@@ -43,7 +43,9 @@ def test_without_its_key_it_is_not_read(sealed: Path) -> None:
     with pytest.raises(EncryptionKeyError, match=r"model\.etlt: was encrypted with another encryption_key"):
         onnxruntime_runtime.open(sealed, "cpu", key="another")
     sealed.write_bytes(sealed.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"model\.etlt: is damaged: its content does not match its seal"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.etlt: is damaged: its content does not match its authentication"
+    ):
         onnxruntime_runtime.open(sealed, "cpu", key="key")
 
 

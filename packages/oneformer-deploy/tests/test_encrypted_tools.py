@@ -26,7 +26,7 @@ from oneformer_deploy.runtimes.onnx_metadata import read_onnx_file
 from oneformer_spec.errors import EncryptionKeyError, OneFormerError, SpecError
 from oneformer_spec.files import encryption
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.encryption import encrypted, is_encrypted, opened
+from oneformer_spec.files.encryption import encrypted, is_encrypted, open_decrypted
 from oneformer_spec.loading.load import load_spec
 
 KEY = "a key of the tests"
@@ -86,7 +86,7 @@ def in_the_clear(folder: Path) -> list[Path]:
 def test_weights_of_an_encrypted_file(run_quantize: Run, sealed: Path, tmp_path: Path, folders: list[Path]) -> None:
     folder = run_quantize()
     assert is_encrypted(folder / "model_int8.etlt")
-    with opened(folder / "model_int8.etlt", KEY) as file:
+    with open_decrypted(folder / "model_int8.etlt", KEY) as file:
         operators = [node.op_type for node in onnx.load_from_string(file.read()).graph.node]
     assert "DequantizeLinear" in operators
     assert json.loads((folder / "quantize.json").read_text())["quantized"] == ["Conv_1"]
@@ -99,14 +99,14 @@ def test_int8_layers_of_an_encrypted_file(
 ) -> None:
     path = run_quantize(*static(pictures)) / "model_int8.etlt"
     assert json.loads(read_onnx_file(path, KEY).metadata["oneformer_quantized"])["mode"] == "static_ptq"
-    with opened(path, KEY) as file:
+    with open_decrypted(path, KEY) as file:
         assert "QuantizeLinear" in [node.op_type for node in onnx.load_from_string(file.read()).graph.node]
     assert folders and all(scratch._is_in_memory(folder.parent) for folder in folders)
     assert not any(folder.exists() for folder in folders)
     assert in_the_clear(tmp_path) == [] and tempfile.tempdir != "/dev/shm"
 
 
-def test_a_key_encrypts_what_is_made_of_a_plain_file(run_quantize: Run, tmp_path: Path) -> None:
+def test_a_key_encrypts_the_result_of_a_plain_file(run_quantize: Run, tmp_path: Path) -> None:
     plain = write_model(tmp_path / "plain.onnx")
     folder = run_quantize(f"quantize.model_path={plain}")
     assert is_encrypted(folder / "model_int8.onnx")
@@ -119,8 +119,8 @@ def test_without_a_folder_in_memory_nothing_is_written(
     with pytest.raises(OneFormerError) as caught:
         run_quantize(*static(pictures))
     assert str(caught.value) == (
-        f"{sealed}: is encrypted, so temporary files must lie in memory: they take 0 MB, and there is no such folder; "
-        "set TMPDIR to a folder on a larger tmpfs"
+        f"{sealed}: is encrypted, so its temporary files must be in memory; they need 0 MB, but no such folder was "
+        "found; set TMPDIR to a folder on a larger tmpfs"
     )
     assert not (tmp_path / "quantize").exists()
 
@@ -133,12 +133,12 @@ def test_the_first_folder_in_memory_with_room_is_taken(
     monkeypatch.setattr(scratch, "MOUNTS", mounts)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp dir" / "below"))
     mounts.write_text(f"disk / ext4 rw 0 0\ntmpfs {tmp_path}/tmp\\040dir tmpfs rw 0 0\n")
-    with scratch.temporary_files(sealed):
+    with scratch.safe_temporary_folder(sealed):
         assert tempfile.gettempdir() == str(tmp_path / "tmp dir" / "below")
     monkeypatch.setattr(scratch, "COPIES", 10**12)
     with (
-        pytest.raises(OneFormerError, match=r"they take \d{6,} MB, .*/tmp dir/below has \d+; set TMPDIR"),
-        scratch.temporary_files(sealed),
+        pytest.raises(OneFormerError, match=r"they need \d{6,} MB, .*/tmp dir/below has \d+ MB free; set TMPDIR"),
+        scratch.safe_temporary_folder(sealed),
     ):
         pass
 
@@ -198,6 +198,6 @@ def test_a_damaged_graph_is_one_line(build: Run, run_quantize: Run, tmp_path: Pa
         assert "\n" not in str(caught.value)
 
 
-def test_another_suffix_is_told(run_quantize: Run) -> None:
-    with pytest.raises(SpecError, match=r"onnxruntime quantizes \.onnx and \.etlt files, for \.pth set backend"):
+def test_another_suffix_is_reported(run_quantize: Run) -> None:
+    with pytest.raises(SpecError, match=r"onnxruntime quantizes \.onnx and \.etlt files; for \.pth files set backend"):
         run_quantize("quantize.model_path=a.pth")

@@ -60,19 +60,19 @@ def test_eight_bits_without_pictures_are_refused(graph):
 
 def test_a_folder_without_pictures_is_refused(graph, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         build(graph, f"{SIZE}.data_type=int8", f"dataset.quant_calibration_dataset.images_dir={tmp_path / 'empty'}")
 
 
-def test_a_fixed_batch_is_told_from_another(tmp_path):
+def test_a_fixed_batch_must_match_the_profile(tmp_path):
     fixed = write_model(tmp_path / "m.onnx", image=(2, 3, 64, 64), length=77)
-    with pytest.raises(OneFormerError, match=r"m\.onnx: its batch is fixed at 2, .* asks for 1 to 4"):
+    with pytest.raises(OneFormerError, match=r"m\.onnx: its batch size is fixed at 2, but .* asks for 1 to 4"):
         build(fixed, *DYNAMIC)
     assert build(fixed, f"{SIZE}.min_batch_size=2", f"{SIZE}.opt_batch_size=2", f"{SIZE}.max_batch_size=2").engine
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_an_open_size_is_told(tmp_path):
+def test_an_open_size_is_reported(tmp_path):
     with pytest.raises(OneFormerError, match="input image has an open height, width or length"):
         build(write_model(tmp_path / "m.onnx", length=77))
 
@@ -85,20 +85,20 @@ def test_a_graph_that_tensorrt_cannot_parse_is_one_line(graph):
     assert not list(graph.parent.rglob("*.engine"))
 
 
-def test_a_layer_that_is_not_there_is_told(graph):
-    with pytest.raises(SpecError, match=r"layers_precision: 'Convx\*' fits none of the 7 layers"):
+def test_a_layer_that_is_not_there_is_reported(graph):
+    with pytest.raises(SpecError, match=r"layers_precision: 'Convx\*' matches none of the 7 layers"):
         build(graph, f"{SIZE}.layers_precision=[Convx*:fp32]")
 
 
-def test_a_gpu_that_is_not_there_is_told(graph):
-    with pytest.raises(SpecError, match=r"gen_trt_engine\.gpu_id: 1: CUDA sees 0 GPUs here"):
+def test_a_gpu_that_is_not_there_is_reported(graph):
+    with pytest.raises(SpecError, match=r"gen_trt_engine\.gpu_id: 1: this host has 0 CUDA GPUs"):
         build(graph, "gen_trt_engine.gpu_id=1")
 
 
 def test_names_are_asked_for(graph):
-    with pytest.raises(SpecError, match=r"gen_trt_engine\.onnx_file: names no file"):
+    with pytest.raises(SpecError, match=r"gen_trt_engine\.onnx_file: is not set"):
         build(graph, "gen_trt_engine.onnx_file=")
-    with pytest.raises(SpecError, match=r"expected a name that ends with \.engine"):
+    with pytest.raises(SpecError, match=r"expected a file name ending in \.engine"):
         build(graph, "gen_trt_engine.trt_engine=a.plan")
 
 
@@ -108,7 +108,7 @@ def test_a_timing_cache_is_noted_as_useless(graph, tmp_path, capsys):
     assert not (tmp_path / "cache").exists()
 
 
-def test_verbose_lets_tensorrt_talk(graph, capsys):
+def test_verbose_prints_the_messages_of_tensorrt(graph, capsys):
     build(graph, "gen_trt_engine.verbose=true")
     assert "Registering layer" in capsys.readouterr().err
 
@@ -125,7 +125,7 @@ def test_a_file_quantized_for_tensorrt_brings_its_own_layers(graph, pictures):
     assert build(graph, f"gen_trt_engine.onnx_file={path}", f"{SIZE}.data_type=int8").engine
 
 
-def test_a_file_quantized_for_the_cpu_is_told(graph, pictures):
+def test_a_file_quantized_for_the_cpu_is_reported(graph, pictures):
     path = quantized(graph, pictures)
     with pytest.raises(OneFormerError, match=r"model_int8\.onnx: its 8-bit layers .* quantize\.device=trt"):
         build(graph, f"gen_trt_engine.onnx_file={path}")

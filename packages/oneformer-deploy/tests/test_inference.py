@@ -96,7 +96,7 @@ def test_a_second_run_replaces_its_own_files_and_no_others(inference, results):
     assert not [name for name in files(results) if name.endswith(".tmp")]
 
 
-def test_results_of_earlier_runs_are_no_images(inference, pictures, results):
+def test_results_of_earlier_runs_are_not_segmented(inference, pictures, results):
     for override in (f"results_dir={pictures}/out", f"inference.results_dir={pictures}"):
         assert inference(override) == 0
         assert inference(override) == 0
@@ -106,7 +106,7 @@ def test_results_of_earlier_runs_are_no_images(inference, pictures, results):
     }
 
 
-def test_a_broken_image_costs_its_own_results_only(inference, pictures, results, capsys):
+def test_a_broken_image_does_not_stop_the_others(inference, pictures, results, capsys):
     assert inference() == 0
     before = (results / "inference/labels/a.png.png").read_bytes()
     broken = pictures / "a.png"
@@ -126,7 +126,7 @@ def test_a_broken_image_costs_its_own_results_only(inference, pictures, results,
     assert last_status(results) == "FAILURE"
 
 
-def test_two_processes_tell_and_write_what_one_does(inference, pictures, results, capfd, tmp_path):
+def test_two_processes_print_and_write_the_same_as_one(inference, pictures, results, capfd, tmp_path):
     (pictures / "a.png").write_bytes((pictures / "a.png").read_bytes()[:60])
     (pictures / "empty.png").touch()
     said = []
@@ -185,7 +185,7 @@ def fails(inference, capsys, *overrides: str) -> tuple[int, str]:
 def test_a_folder_without_images_is_an_error(inference, capsys, tmp_path, results):
     (tmp_path / "none").mkdir()
     code, line = fails(inference, capsys, f"inference.images_dir={tmp_path / 'none'}")
-    assert (code, line.endswith("none: holds no images")) == (1, True)
+    assert (code, line.endswith("none: contains no images")) == (1, True)
     assert not results.exists()
 
 
@@ -208,7 +208,7 @@ def test_a_results_folder_that_is_a_file_is_an_error(inference, capsys, results)
     assert results.read_text() == "mine"
 
 
-def test_an_image_whose_results_cannot_be_written_costs_these_only(inference, pictures, capsys, results):
+def test_an_image_whose_results_cannot_be_written_does_not_stop_the_others(inference, pictures, capsys, results):
     """The folder of the results of `a.png` bears the name of a result, and one name leaves no room for a suffix."""
     (results / "inference" / "semantic" / "overlay" / "a.png.jpg").mkdir(parents=True)
     shutil.copy(pictures / "a.png", pictures / f"{'y' * 251}.png")
@@ -240,7 +240,7 @@ def test_temporary_files_of_a_run_that_was_killed_go(inference, results):
     assert not left.exists()
 
 
-def test_a_class_that_pictures_cannot_name_is_told(inference, tmp_path, capsys):
+def test_a_class_name_that_the_font_lacks_is_reported(inference, tmp_path, capsys):
     labels = Labels.parse([row | {"name": "車"} if row["id"] == 7 else row for row in LABELS.rows()], source="test")
     model = write_model(tmp_path / "named.onnx", description=manifest(labels=labels))
     assert inference(f"inference.checkpoint={model}") == 0

@@ -30,12 +30,12 @@ def rows(text: str) -> dict[str, str]:
     return {line[:11].strip(): line[12:] for line in text.splitlines()}
 
 
-def test_it_tells_what_the_engine_was_built_for(engine, capsys):
+def test_it_shows_what_the_engine_was_built_for(engine, capsys):
     assert main(["info", str(engine)]) == 0
     found = rows(capsys.readouterr().out)
     assert found["engine"] == "tensorrt_rtx 1.7.1, fp16"
     assert found["batch"] == "1 to 4, tuned for 2"
-    assert found["built on"] == "a host without GPU"
+    assert found["built on"] == "a host without a GPU"
     assert found["file"] == f"{engine} (0.0 MB)"
     assert (found["model"], found["made by"], found["classes"]) == ("tiny", "oneformer-model 0.1.0", "3")
 
@@ -66,13 +66,13 @@ def test_the_engine_itself_is_not_read(engine, capsys):
     assert main(["info", str(engine)]) == 0
 
 
-def test_a_truncated_engine_is_told(engine, capsys):
+def test_a_truncated_engine_is_reported(engine, capsys):
     engine.write_bytes(engine.read_bytes()[:-1])
     assert main(["info", str(engine)]) == 1
-    assert capsys.readouterr().err == f"{engine}: is truncated: 1023 bytes of an engine of 1024\n"
+    assert capsys.readouterr().err == f"{engine}: is truncated: found 1023 bytes of the engine, the header says 1024\n"
 
 
-def test_a_checkpoint_is_told(tmp_path, capsys):
+def test_a_checkpoint_is_reported(tmp_path, capsys):
     assert main(["info", str(tmp_path / "m.pth")]) == 2
     assert capsys.readouterr().err == f"{tmp_path}/m.pth: info reads .onnx, .etlt and .engine files, not checkpoints\n"
 

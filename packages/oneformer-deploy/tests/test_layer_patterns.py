@@ -39,14 +39,14 @@ def test_names_and_kinds_choose(words, expected):
     [
         (
             "quantize.skip_names=[/head/cov]",
-            "skip_names[0]: '/head/cov' fits none of the 3 layers; close are /head/conv",
+            "skip_names[0]: '/head/cov' matches none of the 3 layers; similar: /head/conv",
         ),
-        ("quantize.layers=[{name: a}]", "layers[0]: no such key: name; there are module_name, weights"),
+        ("quantize.layers=[{name: a}]", "layers[0]: no such key: name; available: module_name, weights"),
         ("quantize.layers=[{weights: {dtype: int8}}]", "layers[0]: module_name is missing"),
         ("quantize.layers=[{module_name: Conv, weights: {dtype: int3}}]", "weights.dtype: found 'int3', expected int8"),
     ],
 )
-def test_what_is_wrong_is_told(words, message):
+def test_what_is_wrong_is_reported(words, message):
     with pytest.raises(SpecError) as caught:
         chosen(words)
     assert message in str(caught.value)

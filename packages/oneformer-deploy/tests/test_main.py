@@ -58,7 +58,7 @@ def test_info_of_a_foreign_file_is_one_line(tmp_path, capsys):
     path = write_model(tmp_path / "m.onnx", metadata={})
     assert main(["info", str(path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{path}: an ONNX file without a oneformer manifest")
+    assert line.startswith(f"{path}: this ONNX file (written by hand) has no oneformer manifest")
 
 
 def test_info_does_not_read_the_graph(model, tmp_path, capsys):

@@ -59,9 +59,12 @@ def test_without_isthing_a_category_is_a_thing():
         ([row(id="7")], "labels.json: category 0: the id must be an integer greater than 0, found '7'"),
         ([row(id=True)], "labels.json: category 0: the id must be an integer greater than 0, found True"),
         ([row(id="absent")], "labels.json: category 0: the id must be an integer greater than 0, found None"),
-        ([row(id=2**24)], "labels.json: category 0: the id 16777216 does not fit into a PNG, the largest is 16777215"),
-        ([row(name="")], "labels.json: category 0 (id 7): the name must be a text, found ''"),
-        ([row(name=5)], "labels.json: category 0 (id 7): the name must be a text, found 5"),
+        (
+            [row(id=2**24)],
+            "labels.json: category 0: the id 16777216 does not fit into a PNG; the largest id is 16777215",
+        ),
+        ([row(name="")], "labels.json: category 0 (id 7): the name must be a non-empty string, found ''"),
+        ([row(name=5)], "labels.json: category 0 (id 7): the name must be a non-empty string, found 5"),
         ([row(isthing="1")], "labels.json: category 0 (id 7, 'road'): isthing must be 0 or 1, found '1'"),
         (
             [row(color=[0, 0, 256])],
@@ -73,8 +76,8 @@ def test_without_isthing_a_category_is_a_thing():
             "labels.json: category 0 (id 7, 'road'): the color must be [red, green, blue] with values 0..255, "
             "found 'red'",
         ),
-        ([ROWS[0], row(name="other")], "labels.json: two categories have the id 7"),
-        ([ROWS[0], row(id=8)], "labels.json: two categories have the name 'road'"),
+        ([ROWS[0], row(name="other")], "labels.json: two categories have the same id: 7"),
+        ([ROWS[0], row(id=8)], "labels.json: two categories have the same name: 'road'"),
     ],
 )
 def test_a_wrong_row_is_named(rows, expected):
@@ -108,7 +111,7 @@ def test_a_folder_is_no_label_map(tmp_path):
 
 def test_a_broken_file_names_line_and_column(file):
     file.write_text('[\n {"id": 1,,}\n]')
-    assert read_error(file).startswith(f"{file}:2:11: the label map is not JSON: ")
+    assert read_error(file).startswith(f"{file}:2:11: the label map is not valid JSON: ")
 
 
 def test_bytes_that_are_no_text_are_one_line(file):

@@ -1,1 +1,1 @@
-"""Run exported OneFormer models without torch."""
+"""Run exported OneFormer models on hosts without torch."""

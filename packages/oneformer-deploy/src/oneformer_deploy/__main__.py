@@ -1,4 +1,4 @@
-"""`python -m oneformer_deploy`: the commands of an inference host, without torch and without oneformer-cli."""
+"""`python -m oneformer_deploy`: the commands of an inference host; they need neither torch nor oneformer-cli."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from oneformer_spec.errors import UsageError
 
 TASKS = {
     "inference": "segment a folder of images",
-    "gen_trt_engine": "build a TensorRT engine of an ONNX file",
-    "quantize": "make a model smaller: 8-bit weights, INT8 layers",
+    "gen_trt_engine": "build a TensorRT engine from an ONNX file",
+    "quantize": "make a model smaller and faster: 8-bit weights, INT8 layers",
     "evaluate": "score a model on labelled images (needs oneformer-deploy[evaluate])",
 }
 
@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if options.command == "info" or any(word.startswith("-") for word in rest):
-        parser.parse_args(arguments)  # ends with argparse's own message where words are left over
+        parser.parse_args(arguments)  # exits with argparse's own message about the unknown arguments
     else:
-        options.overrides += rest  # key=value words that stand after an option
+        options.overrides += rest  # key=value arguments that come after an option
     return run_reporting(lambda: _run(options), debug=options.debug)
 
 
@@ -38,20 +38,20 @@ def _run(options: argparse.Namespace) -> None:
     from oneformer_spec.commands.task_command import run_task
     from oneformer_spec.plugins.registry import registry
 
-    found = registry()
-    for warning in found.warnings:
+    plugins = registry()
+    for warning in plugins.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    if options.command == "evaluate" and "evaluate" not in found.commands:
+    if options.command == "evaluate" and "evaluate" not in plugins.commands:
         raise UsageError(
-            "evaluate is not installed here; get it with: python -m pip install 'oneformer-deploy[evaluate]'"
+            "evaluate is not installed; install it with: python -m pip install 'oneformer-deploy[evaluate]'"
         )
-    run_task(found.command(options.command), options.experiment_spec, options.overrides)
+    run_task(plugins.command(options.command), options.experiment_spec, options.overrides)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m oneformer_deploy", description=__doc__)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the traceback when an error occurs")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in TASKS.items():
         task = commands.add_parser(name, parents=[common], help=summary, description=summary)
@@ -62,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
             type=Path,
             action="append",
             default=[],
-            help="spec file; may be repeated, later files win",
+            help="spec file; may be repeated, later files override earlier ones",
         )
-        task.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that win over the files")
-    info = commands.add_parser("info", parents=[common], help="print what a model file says about itself")
+        task.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings that override the spec files")
+    info = commands.add_parser("info", parents=[common], help="show a model file's labels, sizes and thresholds")
     info.add_argument("file", metavar="MODEL", type=Path, help="an .onnx, .etlt or .engine file")
-    info.add_argument("--json", action="store_true", help="print it as JSON")
+    info.add_argument("--json", action="store_true", help="print JSON instead")
     return parser
 
 

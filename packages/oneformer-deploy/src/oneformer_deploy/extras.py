@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and what brings them."""
+"""Optional packages that only some commands need, and the pip extras that install them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from oneformer_spec.errors import UsageError
 EXTRAS = {"gen_trt_engine": "tensorrt", "quantize": "quantize"}
 
 
-def need_onnx(command: str, packages: Sequence[str] = ("onnx",)) -> None:
-    """UsageError, with the pip command, where a package that a command needs is not installed."""
+def require_packages(command: str, packages: Sequence[str] = ("onnx",)) -> None:
+    """Check that the packages a command needs are installed.
+
+    Raises:
+        UsageError: One is missing; the message gives the pip command.
+    """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise UsageError(
             f"{command} needs {', '.join(missing)}; "
-            f"get it with: python -m pip install 'oneformer-deploy[{EXTRAS[command]}]'"
+            f"install it with: python -m pip install 'oneformer-deploy[{EXTRAS[command]}]'"
         )

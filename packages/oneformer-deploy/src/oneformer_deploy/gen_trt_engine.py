@@ -1,4 +1,4 @@
-"""The command `gen_trt_engine`: an exported model becomes a TensorRT engine."""
+"""The command `gen_trt_engine`: build a TensorRT engine from an exported model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from oneformer_deploy.engines import library as tensorrt_library
 from oneformer_deploy.engines.engine_file import EngineFacts, EngineFile
 from oneformer_deploy.engines.library import Library, Profile
-from oneformer_deploy.extras import need_onnx
-from oneformer_deploy.quantization.scratch import temporary_files
+from oneformer_deploy.extras import require_packages
+from oneformer_deploy.quantization.scratch import safe_temporary_folder
 from oneformer_deploy.runtimes import gpu_memory
 from oneformer_deploy.runtimes.onnx_metadata import read_model, read_onnx_file
 from oneformer_spec.commands.exit import note
@@ -30,42 +30,43 @@ SECTION = "gen_trt_engine"
 
 
 def run(spec: Spec) -> None:
-    """Build `gen_trt_engine.onnx_file` into `gen_trt_engine.trt_engine`; a file that is there is replaced at the end.
+    """Build the ONNX file `gen_trt_engine.onnx_file` into the engine file `gen_trt_engine.trt_engine`.
 
-    With `encryption_key` the engine is encrypted, and the ONNX file may be.
+    An existing engine file is replaced only once the new engine is complete. With `encryption_key` the engine is
+    encrypted; the ONNX file may be encrypted, too.
 
     Raises:
-        SpecError: No file is named, a layer's pattern fits none, or the GPU or calibration images are missing.
-        UsageError: TensorRT, or a package beside it, is not installed.
+        SpecError: No ONNX file is given, a layer pattern matches nothing, or the GPU or calibration images are missing.
+        UsageError: TensorRT or another required package is not installed.
         CheckpointError: The ONNX file cannot be read.
-        OneFormerError: TensorRT cannot build it; nothing is written.
+        OneFormerError: TensorRT cannot build the engine; nothing is written.
     """
     options = spec.gen_trt_engine
     if not options.onnx_file:
-        raise SpecError(f"{SECTION}.onnx_file: names no file; set it to the ONNX file to build from")
+        raise SpecError(f"{SECTION}.onnx_file: is not set; set it to the ONNX file to build from")
     source = Path(options.onnx_file)
     target = Path(options.trt_engine) if options.trt_engine else results_folder(spec, SECTION) / FILE_NAME
     if target.suffix.lower() != ".engine":
-        raise SpecError(f'{SECTION}.trt_engine: found "{target}", expected a name that ends with .engine')
-    described = read_onnx_file(source, spec.encryption_key).manifest()
-    need_onnx(SECTION)
+        raise SpecError(f'{SECTION}.trt_engine: found "{target}", expected a file name ending in .engine')
+    manifest = read_onnx_file(source, spec.encryption_key).manifest()
+    require_packages(SECTION)
     if spec.encryption_key:
         check_installed()
     library = tensorrt_library.load(verbose=options.verbose)
     gpu = _select_gpu(options.gpu_id, library)
     with RunFolder.open(spec, SECTION) as folder:
-        graph, manifest = _typed_graph(spec, source, described, folder)
+        graph, manifest = _typed_graph(spec, source, manifest, folder)
         start = time.monotonic()
         folder.status("RUNNING", f"building with {library.name} {library.version}")
         engine = _build(spec, library, graph, source)
         facts = EngineFacts(library.name, library.version, options.tensorrt.data_type, _batches(spec), gpu)
         EngineFile(manifest, facts, engine).write(target, spec.encryption_key)
-    said = [
+    summary = [
         f"{library.name} {library.version}, {facts.data_type}, batch {facts.batch[0]} to {facts.batch[2]}",
         f"{len(engine) / 1e6:.1f} MB, {time.monotonic() - start:.0f} s",
         *(["encrypted"] if spec.encryption_key else []),
     ]
-    print(f"built: {target} ({', '.join(said)})")
+    print(f"built: {target} ({', '.join(summary)})")
 
 
 def _batches(spec: Spec) -> tuple[int, int, int]:
@@ -74,20 +75,20 @@ def _batches(spec: Spec) -> tuple[int, int, int]:
 
 
 def _select_gpu(index: int, library: Library) -> str | None:
-    """Return the name of the GPU that TensorRT builds for, None where there is none and it needs none."""
+    """Make a GPU current and return its name; None if the host has no GPU and the library builds without one."""
     count = gpu_memory.count_gpus()
     if index < count:
         gpu_memory.select_gpu(index)
         return gpu_memory.gpu_name(index)
     if index > 0 or library.times_kernels:
-        hint = "" if index or count else "; tensorrt builds on the GPU that it builds for, tensorrt-rtx on any host"
-        raise SpecError(f"{SECTION}.gpu_id: {index}: CUDA sees {count} GPUs here{hint}")
-    note("no GPU here: the engine is built for all that TensorRT-RTX knows, and has not run on any")
+        hint = "" if index or count else "; tensorrt must build on the GPU it builds for, tensorrt-rtx builds anywhere"
+        raise SpecError(f"{SECTION}.gpu_id: {index}: this host has {count} CUDA GPUs{hint}")
+    note("no GPU found: the engine is built for all GPUs that TensorRT-RTX supports and has not been run")
     return None
 
 
 def _typed_graph(spec: Spec, source: Path, manifest: Manifest, folder: RunFolder) -> tuple[bytes, Manifest]:
-    """Return the ONNX file with each layer in its number format, and its manifest."""
+    """Return the serialised ONNX graph with every layer in its number format, and the manifest of that graph."""
     from oneformer_deploy.engines import precision
     from oneformer_deploy.quantization import int8_graph
     from oneformer_deploy.quantization.calibration import graph_manifest
@@ -98,14 +99,14 @@ def _typed_graph(spec: Spec, source: Path, manifest: Manifest, folder: RunFolder
     precision.inline_constants(model.graph)
     if not int8_graph.is_symmetric(model):
         raise OneFormerError(
-            f"{source}: its 8-bit layers have ranges around another number than 0, which TensorRT does not take; "
-            "quantize it with quantize.device=trt"
+            f"{source}: its 8-bit layers have asymmetric ranges, which TensorRT does not support; "
+            "quantize the model with quantize.device=trt"
         )
     formats = precision.layer_formats(model.graph, options.data_type, options.layers_precision or ())
     eight = {name: chosen for name, chosen in formats.items() if chosen in precision.EIGHT_BITS}
     if eight:
         model = _eight_bits(spec, model, source, manifest, eight, folder)
-        # What has no 8-bit form, and all between, computes in fp16.
+        # Layers without an 8-bit form, and everything between the 8-bit layers, compute in fp16.
         formats = {name: "fp16" if name in eight else chosen for name, chosen in formats.items()}
     typed = precision.write_formats(model, formats)
     return bytes(typed.SerializeToString()), graph_manifest(manifest, typed.graph.input)
@@ -119,19 +120,22 @@ def _eight_bits(
     wanted: Mapping[str, str],
     folder: RunFolder,
 ) -> onnx.ModelProto:
-    """Return the model with Q/DQ pairs around the layers that are wanted in 8 bits; a quantized file has its own."""
+    """Return the model with quantize/dequantize (Q/DQ) pairs around the `wanted` layers.
+
+    A file that is quantized already is returned unchanged.
+    """
     from oneformer_deploy.quantization import int8_graph
     from oneformer_deploy.quantization.calibration import open_calibration
 
     if int8_graph.is_quantized(model):
-        note(f"{source}: is quantized already: its own 8-bit layers and ranges are taken")
+        note(f"{source}: is already quantized; its own 8-bit layers and ranges are used")
         return model
     if len(kinds := set(wanted.values())) > 1:
-        raise SpecError(f"{SECTION}.tensorrt: {' and '.join(sorted(kinds))} in one engine; keep one of them")
+        raise SpecError(f"{SECTION}.tensorrt: an engine cannot mix {' and '.join(sorted(kinds))}; choose one of them")
     if not spec.dataset.quant_calibration_dataset.images_dir:
         raise SpecError(
-            f"dataset.quant_calibration_dataset.images_dir: is not set; {kinds.pop()} needs images that show the range "
-            "of each layer's values, or an ONNX file that `quantize` wrote with quantize.device=trt"
+            f"dataset.quant_calibration_dataset.images_dir: is not set; {kinds.pop()} needs images to measure each "
+            "layer's range of values, or an ONNX file written by `quantize` with quantize.device=trt"
         )
     batch = spec.gen_trt_engine.batch_size
     calibration = open_calibration(
@@ -142,7 +146,7 @@ def _eight_bits(
     )
     folder.status("RUNNING", f"calibrating with {len(calibration.paths)} images")
     with (
-        temporary_files(source),
+        safe_temporary_folder(source),
         int8_graph.Quantizer(model, calibration.feeds(), int8_graph.TENSORRT) as quantizer,
     ):
         layers = [name for name in quantizer.layers if wanted.get(quantizer.origin(name))]
@@ -154,20 +158,20 @@ def _build(spec: Spec, library: Library, graph: bytes, source: Path) -> bytes:
     options = spec.gen_trt_engine
     cache = Path(options.timing_cache) if options.timing_cache else None
     if cache is not None and not library.times_kernels:
-        note(f"{SECTION}.timing_cache has no effect: {library.name} measures kernels when an engine is opened")
+        note(f"{SECTION}.timing_cache has no effect: {library.name} times kernels when an engine is loaded")
         cache = None
-    known = _read_cache(cache) if cache is not None else None
+    earlier_timings = _read_cache(cache) if cache is not None else None
     try:
         built = library.build(
             graph,
             Profile(*_batches(spec)),
             workspace=options.tensorrt.workspace_size,
-            timing_cache=known,
+            timing_cache=earlier_timings,
             source=source,
         )
     except OneFormerError as error:
         raise OneFormerError(
-            f"{cache}: {error}" if known is not None and "timing cache" in str(error) else str(error)
+            f"{cache}: {error}" if earlier_timings is not None and "timing cache" in str(error) else str(error)
         ) from None
     if cache is not None and built.timing_cache is not None:
         write_atomically(cache, built.timing_cache)
@@ -178,6 +182,6 @@ def _read_cache(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return None  # the first build writes it
+        return None  # the first build creates it
     except OSError as error:
         raise OneFormerError(f"{path}: cannot be read: {error.strerror}") from None

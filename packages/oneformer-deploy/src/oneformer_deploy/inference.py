@@ -1,4 +1,4 @@
-"""The command `inference`: a model file and a folder of images in, pictures, label maps and segments out."""
+"""The command `inference`: segment a folder of images; write overlay pictures, label maps and lists of segments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oneformer_spec.files.atomic import remove_leftovers
 from oneformer_spec.files.images import find_images, read_image
 from oneformer_spec.pictures.font import unwritable
 from oneformer_spec.plugins.task_declarations import ALL, declared_tasks
-from oneformer_spec.processes.shares import Report, opened
+from oneformer_spec.processes.shares import ReportProgress, open_work
 from oneformer_spec.processes.world import World
 from oneformer_spec.results import Segmentation
 from oneformer_spec.schema import Spec
@@ -27,31 +27,31 @@ from oneformer_spec.segmentation.frame import SizeRule
 from oneformer_spec.segmentation.model_file import input_rule, model_path, open_model, requested_tasks
 from oneformer_spec.segmentation.segmenter import Segmenter
 
-OF_ONE_IMAGE = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-"""What the name of an image can make impossible; a disk that is full or read-only stops everything."""
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""Errors caused by one image's file name. Any other write error, such as a full disk, ends the run."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image: its path below `images_dir`, and its pixels, RGB (H, W, 3)."""
+    """A decoded image: its path relative to `images_dir`, and its RGB pixels (H, W, 3)."""
 
     name: Path
     pixels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Segmented:
-    """What one process did: the folder of each task, and a line for each image whose results it could not write."""
+class InferenceResult:
+    """What one process wrote: the results folder of each task, and one error line per image that failed."""
 
     folders: dict[str, Path]
     failures: list[str]
 
 
 @dataclass(frozen=True)
-class Segmenting:
-    """A model and the images that fall to this process, relative to `root`; see `oneformer_spec.processes.shares.Work`.
+class InferenceWork:
+    """One process's part of an inference run: a model and the images (relative to `root`) that it segments.
 
-    The results go to a folder for each task.
+    The results of each task go to that task's folder. Implements `oneformer_spec.processes.shares.Work`.
     """
 
     segmenter: Segmenter
@@ -63,11 +63,11 @@ class Segmenting:
 
     @property
     def total(self) -> int:
-        """The number of images in the share."""
+        """The number of images that this process segments."""
         return len(self.images)
 
-    def run(self, report: Report) -> Segmented:
-        """Write the results of all images for which that can be done."""
+    def run(self, report: ReportProgress) -> InferenceResult:
+        """Segment all images and write their results."""
         failures: list[str] = []
         for start in range(0, self.total, self.batch_size):
             names = self.images[start : start + self.batch_size]
@@ -79,18 +79,18 @@ class Segmenting:
             except MemoryError:
                 failures += [f"{self.root / picture.name}: too large for this machine's memory" for picture in pictures]
             report(start + len(names), self.total)
-        return Segmented(self.folders, failures)
+        return InferenceResult(self.folders, failures)
 
     def _predict(self, pictures: Sequence[Picture], task: str) -> list[Segmentation]:
         return self.segmenter.predict([picture.pixels for picture in pictures], task, rule=self.rule)
 
     def _write(self, folder: Path, picture: Picture, result: Segmentation, failures: list[str]) -> bool:
-        """Write the results of an image and tell whether its name allows that."""
+        """Write the results of one image; return False if its name makes that impossible."""
         try:
             write_results(folder, picture.name, picture.pixels, result, self.segmenter.manifest.labels)
         except OSError as error:
             problem = f"{folder}: cannot write the results of {picture.name}: {error.strerror or error}"
-            if error.errno not in OF_ONE_IMAGE:
+            if error.errno not in NAME_ERRORS:
                 raise OneFormerError(problem) from error
             failures.append(problem)
             return False
@@ -98,41 +98,42 @@ class Segmenting:
 
 
 def run(spec: Spec) -> None:
-    """Segment every image below `inference.images_dir`; nothing is written before model and images are found.
+    """Segment every image below `inference.images_dir`.
 
-    An image that cannot be read, or whose results no file can hold, costs these only: the others are done first.
+    Nothing is written until the model is open and the images are listed. An image that cannot be read, or whose results
+    cannot be written, does not stop the others; the errors are printed at the end.
 
     Raises:
         UsageError: No installed runtime reads the model file.
-        DataError: The folder has no images, or some failed: the last of one line for each.
+        DataError: The folder contains no images, or at least one image failed.
     """
     model_path(spec.inference, "inference")
     images = _images(spec)
     with (
-        opened("oneformer_deploy.inference:open_segmenting", spec, "inference", images) as work,
+        open_work("oneformer_deploy.inference:open_inference", spec, "inference", images) as work,
         RunFolder.open(spec, "inference") as folder,
     ):
-        for written in _written_folders(spec):
-            remove_leftovers(written)
+        for output_folder in _output_folders(spec):
+            remove_leftovers(output_folder)
         progress = Progress("inference", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))
-        shares: list[Segmented] = work.run(progress)
-        failures = [line for share in shares for line in share.failures]
-        _print_summary(shares[0].folders, work.total - len(failures), progress.seconds)
+        results: list[InferenceResult] = work.run(progress)
+        failures = [line for result in results for line in result.failures]
+        _print_summary(results[0].folders, work.total - len(failures), progress.seconds)
         for line in failures[:-1]:
             report(line)
         if failures:
             raise DataError(failures[-1])
 
 
-def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segmenting:
-    """Open the model of one process, which takes its share of the images in whole batches."""
+def open_inference(spec: Spec, world: World, images: Sequence[Path]) -> InferenceWork:
+    """Open the model in one process and give it that process's part of the images, in whole batches."""
     path = model_path(spec.inference, "inference")
     segmenter = open_model(path, spec, spec.inference, world)
     if world.is_first and (missing := unwritable(segmenter.manifest.labels.names)):
         note(missing)
     batch_size = _batch_size(spec)
     share = world.share(len(images), batch_size)
-    return Segmenting(
+    return InferenceWork(
         segmenter=segmenter,
         rule=input_rule(segmenter, spec, spec.inference),
         root=Path(spec.inference.images_dir),
@@ -143,12 +144,12 @@ def open_segmenting(spec: Spec, world: World, images: Sequence[Path]) -> Segment
 
 
 def _images(spec: Spec) -> list[Path]:
-    """The images, relative to `images_dir`; pictures that earlier runs wrote below it are none."""
-    folder, written = Path(spec.inference.images_dir), {path.resolve() for path in _written_folders(spec)}
-    found = [path for path in find_images(folder) if written.isdisjoint(path.resolve().parents)]
-    if not found:
-        raise DataError(f"{folder}: holds no images")
-    return [path.relative_to(folder) for path in found]
+    """Return the images relative to `images_dir`, without the output of earlier runs that may lie below it."""
+    folder, output_folders = Path(spec.inference.images_dir), {path.resolve() for path in _output_folders(spec)}
+    paths = [path for path in find_images(folder) if output_folders.isdisjoint(path.resolve().parents)]
+    if not paths:
+        raise DataError(f"{folder}: contains no images")
+    return [path.relative_to(folder) for path in paths]
 
 
 def _folders(spec: Spec, tasks: Sequence[str]) -> dict[str, Path]:
@@ -156,8 +157,8 @@ def _folders(spec: Spec, tasks: Sequence[str]) -> dict[str, Path]:
     return {task: root / task if spec.inference.mode == ALL else root for task in tasks}
 
 
-def _written_folders(spec: Spec) -> list[Path]:
-    """The folders that runs into this results folder may have written to, whatever their mode."""
+def _output_folders(spec: Spec) -> list[Path]:
+    """Return the output folders of runs with this results folder, in any mode."""
     root = results_folder(spec, "inference")
     return [root / task / name for task in ("", *declared_tasks()) for name in SUFFIXES]
 
@@ -174,7 +175,7 @@ def _read(root: Path, names: Sequence[Path], failures: list[str]) -> Iterator[Pi
             failures.append(str(error))
             continue
         if max(pixels.shape) > MAX_EDGE:
-            failures.append(f"{root / name}: an edge of {max(pixels.shape)} pixels, overlays have at most {MAX_EDGE}")
+            failures.append(f"{root / name}: has an edge of {max(pixels.shape)} pixels; the limit is {MAX_EDGE}")
         else:
             yield Picture(name, pixels)
 

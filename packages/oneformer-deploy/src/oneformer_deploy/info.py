@@ -1,4 +1,4 @@
-"""The command `info`: what an exported model or an engine says about itself, without the libraries that run it."""
+"""The command `info`: show the metadata of an exported model or engine, without the libraries that run it."""
 
 from __future__ import annotations
 
@@ -14,58 +14,63 @@ from oneformer_spec.segmentation.manifest import Manifest
 
 @dataclass(frozen=True)
 class Description:
-    """A file's manifest, its size in bytes, who wrote it, the rows that only its kind has, and the same as data."""
+    """What `info` shows about a model file."""
 
     manifest: Manifest
     num_bytes: int
     producer: str
+    """The program that wrote the file."""
     rows: dict[str, str]
+    """Lines of the printed table that only this kind of file has."""
     facts: dict[str, object]
+    """The same for `--json`."""
 
 
 def print_info(path: Path, *, as_json: bool) -> None:
-    """Print the manifest of an ONNX or engine file, with the facts of the file.
+    """Print the manifest and other metadata of an ONNX or engine file.
 
     Raises:
-        UsageError: It is a checkpoint.
-        CheckpointError: As in `read_onnx_file` and `read_engine_file`.
+        UsageError: The file is a checkpoint.
+        CheckpointError: The file cannot be read; see `read_onnx_file` and `read_engine_header`.
     """
     suffix = path.suffix.lower()
     if suffix == ".pth":
         raise UsageError(f"{path}: info reads .onnx, .etlt and .engine files, not checkpoints")
-    found = _engine(path) if suffix == ".engine" else _graph(path)
+    description = _describe_engine(path) if suffix == ".engine" else _describe_onnx(path)
     if as_json:
-        print(json.dumps({**found.manifest.to_dict(), "file": {"bytes": found.num_bytes, **found.facts}}, indent=2))
+        file = {"bytes": description.num_bytes, **description.facts}
+        print(json.dumps({**description.manifest.to_dict(), "file": file}, indent=2))
     else:
-        print("\n".join(_lines(path, found)))
+        print("\n".join(_lines(path, description)))
 
 
-def _graph(path: Path) -> Description:
+def _describe_onnx(path: Path) -> Description:
     file = read_onnx_file(path)
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in file.opsets.items())
     facts = {"producer": file.producer, "opsets": file.opsets, "ir_version": file.ir_version}
     return Description(file.manifest(), file.num_bytes, file.producer, {"opset": opsets}, facts)
 
 
-def _engine(path: Path) -> Description:
+def _describe_engine(path: Path) -> Description:
     header = read_engine_header(path)
     facts = header.facts
     low, tuned, high = facts.batch
     rows = {
         "engine": f"{facts.library} {facts.version}, {facts.data_type}",
-        "built on": facts.gpu or "a host without GPU",
+        "built on": facts.gpu or "a host without a GPU",
         "batch": str(low) if low == high else f"{low} to {high}, tuned for {tuned}",
     }
     return Description(header.manifest, header.num_bytes, facts.library, rows, asdict(facts))
 
 
-def _lines(path: Path, found: Description) -> list[str]:
-    manifest, thresholds = found.manifest, found.manifest.thresholds
+def _lines(path: Path, description: Description) -> list[str]:
+    manifest, thresholds = description.manifest, description.manifest.thresholds
+    producer = ", ".join(f"{name} {version}" for name, version in manifest.producer.items())
     rows = {
-        "file": f"{path} ({found.num_bytes / 1e6:.1f} MB)",
+        "file": f"{path} ({description.num_bytes / 1e6:.1f} MB)",
         "model": manifest.model_name or "no name",
-        "made by": ", ".join(f"{name} {version}" for name, version in manifest.producer.items()) or found.producer,
-        **found.rows,
+        "made by": producer or description.producer,
+        **description.rows,
         "input": _input_size(manifest),
         "thresholds": f"object mask {thresholds.object_mask:g}, overlap {thresholds.overlap:g}, "
         f"at most {thresholds.topk} instances",

@@ -1,4 +1,4 @@
-"""The command `info`: its Typer app. Nothing else here imports typer, which comes with oneformer-cli."""
+"""The Typer app of the command `info`; the only module here that imports typer, which comes with oneformer-cli."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def info(
     file: Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx, .etlt or .engine file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Print what a model file says about itself: labels, sizes, thresholds, and what an engine was built for.
+    """Show a model file's labels, sizes and thresholds, and what an engine was built for.
 
-    An encrypted file takes its key from ONEFORMER_ENCRYPTION_KEY.
+    The key of an encrypted file is read from ONEFORMER_ENCRYPTION_KEY.
     """
     from oneformer_deploy.info import print_info
 

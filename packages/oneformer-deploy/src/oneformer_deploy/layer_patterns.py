@@ -1,4 +1,4 @@
-"""Layers chosen by patterns: which are quantized, which stay, and what is said of a pattern that fits none."""
+"""Choose layers by name patterns, with helpful errors for patterns that match nothing."""
 
 from __future__ import annotations
 
@@ -10,67 +10,72 @@ from typing import Any
 from oneformer_spec.errors import SpecError
 from oneformer_spec.schema.deploy import QuantizeSection
 
-KEYS = ("module_name", "weights")
-STAYING = ("fp32", "none")
+ENTRY_KEYS = ("module_name", "weights")
+FLOAT_FORMATS = ("fp32", "none")
 
 
-def fitting(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern with * and ? fits, case and all."""
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the names that match a pattern with * and ?; case matters.
+
+    >>> matching("encoder.*.weight", ["encoder.0.weight", "decoder.0.weight"])
+    ['encoder.0.weight']
+    """
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
-def unknown(pattern: str, names: Iterable[str]) -> str:
-    """Return what is wrong with a pattern that fits nothing, with names that are close."""
-    known = list(names)
-    close = get_close_matches(pattern, known, n=3)
-    hint = f"; close are {', '.join(close)}" if close else f"; the first is {known[0]}" if known else ""
-    return f"{pattern!r} fits none of the {len(known)} layers{hint}"
+def no_match(pattern: str, names: Iterable[str]) -> str:
+    """Return the error text for a pattern that matches no layer, with similar names."""
+    available = list(names)
+    close = get_close_matches(pattern, available, n=3)
+    hint = f"; similar: {', '.join(close)}" if close else f"; the first layer is {available[0]}" if available else ""
+    return f"{pattern!r} matches none of the {len(available)} layers{hint}"
 
 
 def layers_to_quantize(kinds: Mapping[str, str], options: QuantizeSection) -> list[str]:
-    """Return the layers that `quantize.layers` asks for, all without it, less those in `skip_names`.
+    """Return the names of the layers to quantize: those in `quantize.layers` (all if empty), without `skip_names`.
 
     Args:
-        kinds: Every layer that can be quantized, with its kind, such as MatMul; patterns may name either.
-        options: The section of the spec.
+        kinds: The kind, such as MatMul, of every layer that can be quantized, by its name. A pattern may match names
+            or, if it matches no name, kinds.
+        options: The section `quantize` of the spec.
 
     Raises:
-        SpecError: An entry is malformed or fits no layer.
+        SpecError: An entry is malformed or matches no layer.
     """
-    problems: list[str] = []
+    errors: list[str] = []
 
-    def found(pattern: str, place: str) -> list[str]:
-        names = fitting(pattern, kinds) or [name for name, kind in kinds.items() if fnmatchcase(kind, pattern)]
+    def matches(pattern: str, key: str) -> list[str]:
+        names = matching(pattern, kinds) or [name for name, kind in kinds.items() if fnmatchcase(kind, pattern)]
         if not names:
-            problems.append(f"{place}: {unknown(pattern, kinds)}")
+            errors.append(f"{key}: {no_match(pattern, kinds)}")
         return names
 
-    chosen = dict.fromkeys(kinds, not options.layers)
+    is_chosen = dict.fromkeys(kinds, not options.layers)
     for index, entry in enumerate(options.layers):
-        place = f"quantize.layers[{index}]"
-        if problem := _malformed(entry):
-            problems.append(f"{place}: {problem}")
+        key = f"quantize.layers[{index}]"
+        if error := _entry_error(entry):
+            errors.append(f"{key}: {error}")
         else:
-            stays = _format(entry) in STAYING
-            chosen |= dict.fromkeys(found(entry["module_name"], f"{place}.module_name"), not stays)
+            stays_float = _weight_format(entry) in FLOAT_FORMATS
+            is_chosen |= dict.fromkeys(matches(entry["module_name"], f"{key}.module_name"), not stays_float)
     for index, pattern in enumerate(options.skip_names or ()):
-        chosen |= dict.fromkeys(found(pattern, f"quantize.skip_names[{index}]"), False)
-    if problems:
-        raise SpecError(problems)
-    return [name for name, wanted in chosen.items() if wanted]
+        is_chosen |= dict.fromkeys(matches(pattern, f"quantize.skip_names[{index}]"), False)
+    if errors:
+        raise SpecError(errors)
+    return [name for name, chosen in is_chosen.items() if chosen]
 
 
-def _format(entry: Mapping[str, Any]) -> str:
+def _weight_format(entry: Mapping[str, Any]) -> str:
     weights = entry.get("weights") or {}
     return str(weights.get("dtype", "int8")).lower() if isinstance(weights, Mapping) else str(weights)
 
 
-def _malformed(entry: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with an entry: it is {module_name: pattern, weights: {dtype: int8 or fp32}}."""
-    if other := [key for key in entry if key not in KEYS]:
-        return f"no such key: {', '.join(map(str, other))}; there are {', '.join(KEYS)}"
+def _entry_error(entry: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an entry that should be {module_name: pattern, weights: {dtype: int8 or fp32}}."""
+    if unknown := [key for key in entry if key not in ENTRY_KEYS]:
+        return f"no such key: {', '.join(map(str, unknown))}; available: {', '.join(ENTRY_KEYS)}"
     if not isinstance(entry.get("module_name"), str):
-        return "module_name is missing: the layer's name, or a pattern with * and ?"
-    if _format(entry) not in ("int8", *STAYING):
-        return f"weights.dtype: found {_format(entry)!r}, expected int8, or fp32 for a layer that stays"
+        return "module_name is missing: set it to a layer's name or a pattern with * and ?"
+    if _weight_format(entry) not in ("int8", *FLOAT_FORMATS):
+        return f"weights.dtype: found {_weight_format(entry)!r}, expected int8, or fp32 to leave the layer as it is"
     return None

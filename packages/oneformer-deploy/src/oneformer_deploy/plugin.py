@@ -7,14 +7,16 @@ from oneformer_spec.hooks import Command, Quantizer, Runtime, hookimpl
 
 @hookimpl
 def oneformer_commands() -> list[Command]:
-    """Declare the verbs."""
+    """Declare the commands."""
     return [
         Command("inference", "oneformer_deploy.inference:run", "Segment a folder of images."),
-        Command("gen_trt_engine", "oneformer_deploy.gen_trt_engine:run", "Build a TensorRT engine of an ONNX file."),
+        Command("gen_trt_engine", "oneformer_deploy.gen_trt_engine:run", "Build a TensorRT engine from an ONNX file."),
         Command(
-            "quantize", "oneformer_deploy.quantization.command:run", "Make a model smaller: 8-bit weights, INT8 layers."
+            "quantize",
+            "oneformer_deploy.quantization.command:run",
+            "Make a model smaller and faster: 8-bit weights, INT8 layers.",
         ),
-        Command("info", "oneformer_deploy.info_app:app", "Print what an exported model says about itself.", "app"),
+        Command("info", "oneformer_deploy.info_app:app", "Show a model file's labels, sizes and thresholds.", "app"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What an input or output of an exported model may be called: our name, then the reference implementation's."""
+"""The names that inputs and outputs of an exported model may have: ours first, then the reference implementation's."""
 
 from __future__ import annotations
 

@@ -32,27 +32,27 @@ def test_what_was_written_is_read(engine):
     assert found == EngineFile(manifest(), FACTS, bytes(range(256)) * 4)
 
 
-def test_every_truncated_file_is_told(engine, tmp_path):
+def test_every_truncated_file_is_reported(engine, tmp_path):
     whole, path = engine.read_bytes(), tmp_path / "cut.engine"
     for end in range(0, len(whole), 13):
         path.write_bytes(whole[:end])
         assert "is truncated" in one_line(path), end
 
 
-def test_a_changed_byte_is_told(engine):
+def test_a_changed_byte_is_reported(engine):
     content = bytearray(engine.read_bytes())
     content[-1] ^= 1
     engine.write_bytes(content)
-    assert one_line(engine).endswith("is damaged: its checksum does not fit")
+    assert one_line(engine).endswith("is damaged: its checksum does not match")
 
 
-def test_an_engine_of_others_is_told(tmp_path):
+def test_a_foreign_engine_is_reported(tmp_path):
     path = tmp_path / "m.engine"
     path.write_bytes(b"ptrt" + bytes(100))
-    assert "is no engine of oneformer; `oneformer gen_trt_engine` writes one" in one_line(path)
+    assert "is not an engine file of oneformer; `oneformer gen_trt_engine` writes one" in one_line(path)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     assert one_line(tmp_path / "none.engine").endswith("does not exist")
 
 
@@ -67,12 +67,12 @@ def with_header(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "has engine format 2, this version reads 1; update oneformer-deploy"),
+        ({"format": 2}, "has engine format 2, but this version reads 1; update oneformer-deploy"),
         ({"format": None}, "its header is damaged"),
         ({"batch": [1, 2]}, "its header is damaged"),
         ({"manifest": {}}, "holds no oneformer manifest"),
     ],
 )
-def test_a_header_that_is_wrong_is_told(engine, changes, message):
+def test_a_header_that_is_wrong_is_reported(engine, changes, message):
     with_header(engine, **changes)
     assert message in one_line(engine)

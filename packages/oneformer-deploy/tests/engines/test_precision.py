@@ -60,18 +60,18 @@ def test_the_product_that_gives_masks_stays_fp32(graph):
     assert next(formats(graph)[node.name] for node in graph.graph.node if node.op_type == "Conv") == "fp32"
 
 
-def test_the_last_pattern_that_fits_wins(graph):
+def test_the_last_matching_pattern_wins(graph):
     chosen = formats(graph, "fp32", ["Conv*:fp16", "*Pool*: BF16", "*Pool*:fp16"])
     assert {node.op_type for node in graph.graph.node if chosen[node.name] == "fp16"} == {"Conv", "AveragePool"}
 
 
-def test_every_bad_pattern_is_told_with_close_names(graph):
+def test_every_bad_pattern_is_reported_with_close_names(graph):
     name = next(node.name for node in graph.graph.node if node.op_type == "Conv")
     with pytest.raises(SpecError) as caught:
         formats(graph, "fp16", [f"{name}x:fp32", "nothing", "a:fp12"])
     first, second, third = caught.value.problems
-    assert f"'{name}x' fits none of the {len(graph.graph.node)} layers; close are {name}" in first
-    assert "'nothing' is not layer:format" in second
+    assert f"'{name}x' matches none of the {len(graph.graph.node)} layers; similar: {name}" in first
+    assert "found 'nothing', expected layer:format" in second
     assert "fp32, fp16, bf16, int8, fp8" in third
 
 

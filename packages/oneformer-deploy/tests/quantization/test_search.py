@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from oneformer_deploy.quantization.search import FEWEST_GROUPS, MOST_GROUPS, grouped, search, within
+from oneformer_deploy.quantization.search import FEWEST_GROUPS, MOST_GROUPS, group_layers, search, within_budget
 from oneformer_spec.errors import OneFormerError
 
 LAYERS = [f"/model/part{part}/block{block}/MatMul" for part in range(12) for block in range(3)]
@@ -41,18 +41,20 @@ def test_only_what_harms_stays_out():
     assert found.scores["AP"] == 0.3
 
 
-def test_nothing_within_the_budget_is_told():
-    with pytest.raises(OneFormerError, match=r"max_metric_drop: no layers stay within 0\.01; the gentlest group"):
+def test_it_is_an_error_if_nothing_fits_the_budget():
+    with pytest.raises(
+        OneFormerError, match=r"max_metric_drop: no layer can be quantized within 0\.01; the least sensitive group"
+    ):
         find({f"part{part}": 0.1 for part in range(12)}, 0.01)
 
 
 def test_every_score_counts():
-    assert within(BEFORE, {"PQ": 0.6, "AP": 0.29}, 0.02)
-    assert not within(BEFORE, {"PQ": 0.6, "AP": 0.27}, 0.02)
+    assert within_budget(BEFORE, {"PQ": 0.6, "AP": 0.29}, 0.02)
+    assert not within_budget(BEFORE, {"PQ": 0.6, "AP": 0.27}, 0.02)
 
 
 @pytest.mark.parametrize("names", [LAYERS, [f"node_{index}" for index in range(100)], ["a/b", "a/c", "d"]])
 def test_groups_hold_every_layer_once(names):
-    groups = grouped(names)
+    groups = group_layers(names)
     assert [name for members in groups.values() for name in members] == names
     assert min(FEWEST_GROUPS, len(names)) <= len(groups) <= MOST_GROUPS

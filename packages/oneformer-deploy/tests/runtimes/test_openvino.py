@@ -78,7 +78,7 @@ def close_words() -> Manifest:
     return replace(usual, task_tokens={**usual.task_tokens, Task.PANOPTIC: row})
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this CPU does not multiply bf16")
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU does not support bf16")
 def test_bf16_rounds_no_token_of_a_task(tmp_path, scene):
     segmenter = runtime.open(write_model(tmp_path / "m.onnx", description=close_words()), precision="bf16")
     (found,) = segmenter.predict([scene], Task.PANOPTIC)
@@ -88,7 +88,7 @@ def test_bf16_rounds_no_token_of_a_task(tmp_path, scene):
     assert (found.map[RED] == by_name["red"].id).mean() > 0.9
 
 
-def test_bf16_without_the_instructions_is_told(model, monkeypatch):
+def test_bf16_without_the_instructions_is_reported(model, monkeypatch):
     class Core:
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
@@ -96,7 +96,7 @@ def test_bf16_without_the_instructions_is_told(model, monkeypatch):
     monkeypatch.setattr(openvino, "Core", Core)
     with pytest.raises(UsageError) as error:
         runtime.open(model, precision="bf16")
-    assert str(error.value) == f"{model}: this CPU does not multiply bf16; set precision to fp32"
+    assert str(error.value) == f"{model}: this CPU does not support bf16; set precision to fp32"
 
 
 def one_line(path: Path, *arguments: str) -> str:
@@ -108,24 +108,24 @@ def one_line(path: Path, *arguments: str) -> str:
     return message
 
 
-def test_what_is_no_model_of_ours_is_told(model, pictures, tmp_path):
+def test_a_foreign_file_is_reported(model, pictures, tmp_path):
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(model.read_bytes()[: model.stat().st_size // 3])
     assert "is truncated" in one_line(cut)
     assert one_line(tmp_path / "none.onnx").endswith("does not exist")
     assert "not an ONNX file" in one_line(pictures / "a.png")
-    assert "without a oneformer manifest" in one_line(write_model(tmp_path / "m.onnx", metadata={}))
+    assert "has no oneformer manifest" in one_line(write_model(tmp_path / "m.onnx", metadata={}))
 
 
-def test_a_graph_that_openvino_refuses_is_told(model, tmp_path):
+def test_a_graph_that_openvino_refuses_is_reported(model, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(model.read_bytes().replace(b"AveragePool", b"AveragePoof"))
     assert "openvino cannot" in one_line(path)
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "npu", "cpu:1"])
-def test_another_device_is_told(model, device):
-    assert f"no device {device!r}: the runtime openvino runs on auto or cpu" in one_line(model, device)
+def test_another_device_is_reported(model, device):
+    assert f"no device {device!r} for the runtime openvino; available: auto and cpu" in one_line(model, device)
 
 
 def test_a_failure_while_running_is_one_line(model):
@@ -138,5 +138,5 @@ def test_a_missing_package_names_the_pip_command(model, monkeypatch):
     with pytest.raises(UsageError) as error:
         runtime.open(model)
     assert str(error.value) == (
-        "the runtime openvino needs openvino; get it with: python -m pip install 'oneformer-deploy[openvino]'"
+        "the runtime openvino needs openvino; install it with: python -m pip install 'oneformer-deploy[openvino]'"
     )

@@ -98,7 +98,7 @@ def test_weights_beside_an_encrypted_file_are_refused(
     write_atomically(path, encrypted(plain.read_bytes(), KEY))
     with pytest.raises(CheckpointError) as caught:
         open_model(path, key=KEY)
-    assert str(caught.value) == f"{path}: is encrypted, but keeps weights in other files; export it again"
+    assert str(caught.value) == f"{path}: is encrypted but stores weights in other files; export the model again"
 
 
 def test_info_asks_for_the_key(

@@ -1,4 +1,4 @@
-"""What runs an engine, up to what a host without GPU can show: shapes, addresses and batches, no results."""
+"""What runs an engine, up to what a host without a GPU can show: shapes, addresses and batches, no results."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def test_a_batch_of_any_size_is_split_and_filled_up(count, batches):
     assert class_logits.shape == (count, 5, 4) and mask_logits.shape == (count, 5, 16, 16)
 
 
-def test_an_engine_without_our_names_is_told():
-    with pytest.raises(CheckpointError, match=r"m\.engine: the engine has no mask_logits, only boxes"):
+def test_an_engine_without_our_names_is_reported():
+    with pytest.raises(CheckpointError, match=r"m\.engine: the engine has no mask_logits; it has boxes"):
         runner(Engine(names=("image", "task_tokens", "class_logits", "boxes")))
 
 
-def test_an_engine_of_other_types_is_told():
+def test_an_engine_of_other_types_is_reported():
     with pytest.raises(CheckpointError, match="image is half, expected float32"):
         runner(Engine(dtype="half"))
 
@@ -99,21 +99,21 @@ def engine_file(tmp_path, monkeypatch):
     return path
 
 
-def test_an_engine_of_another_version_tells_both(engine_file, monkeypatch):
+def test_an_engine_of_another_version_names_both_versions(engine_file, monkeypatch):
     monkeypatch.setattr(Library, "version", "1.1")
-    with pytest.raises(CheckpointError, match=r"was built by tensorrt_rtx 1\.0, here is 1\.1; build it again"):
+    with pytest.raises(CheckpointError, match=r"was built by tensorrt_rtx 1\.0, but 1\.1 is installed; build it again"):
         tensorrt_runtime.open(engine_file)
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda:0", "cuda:3"])
-def test_a_host_without_gpu_is_told(engine_file, monkeypatch, device):
+def test_a_host_without_gpu_is_reported(engine_file, monkeypatch, device):
     monkeypatch.setattr(gpu_memory, "count_gpus", lambda: 0)
-    with pytest.raises(CheckpointError, match="CUDA sees 0 GPUs here"):
+    with pytest.raises(CheckpointError, match="this host has 0 CUDA GPUs"):
         tensorrt_runtime.open(engine_file, device)
 
 
-def test_the_cpu_is_no_device_of_an_engine(engine_file):
-    with pytest.raises(CheckpointError, match="an engine runs on auto, cuda or cuda:N"):
+def test_an_engine_does_not_run_on_the_cpu(engine_file):
+    with pytest.raises(CheckpointError, match="available: auto, cuda and cuda:N"):
         tensorrt_runtime.open(engine_file, "cpu")
 
 

@@ -75,7 +75,7 @@ def test_a_quantized_checkpoint_is_not_quantized_again(quantize):
     pytest.importorskip("torchao")
     path, _ = quantize("quantize.skip_names=['*linear1']")
     assert "quantized" in checkpoint.read(path)
-    with pytest.raises(CheckpointError, match="is quantized already"):
+    with pytest.raises(CheckpointError, match="is already quantized"):
         quantize(f"quantize.model_path={path}")
 
 

@@ -14,7 +14,7 @@ from oneformer_model.weights.conversion import Format, convert
 from oneformer_spec.errors import CheckpointError, EncryptionKeyError, UsageError
 from oneformer_spec.files import encryption
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.encryption import encrypted, is_encrypted, opened
+from oneformer_spec.files.encryption import encrypted, is_encrypted, open_decrypted
 from oneformer_spec.loading.load import load_spec
 
 pytest.importorskip("cryptography")
@@ -55,7 +55,7 @@ def test_damage_is_no_wrong_key(sealed):
     data = bytearray(sealed.read_bytes())
     data[len(data) // 2] ^= 1
     sealed.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"model\.pth: is damaged: its content does not match its seal"):
+    with pytest.raises(CheckpointError, match=r"model\.pth: is damaged: its content does not match its authentication"):
         oneformer_model.load(sealed, key=KEY)
 
 
@@ -107,7 +107,7 @@ def test_an_export_is_encrypted(tmp_path, sealed, capsys):
     sizes = ["export.input_width=64", "export.input_height=64", "export.opset_version=17", f"results_dir={tmp_path}"]
     export.run(load_spec([], [*words, *sizes]).spec)
     assert "the checkpoint's logits, encrypted)" in capsys.readouterr().out
-    with opened(target, KEY) as file:
+    with open_decrypted(target, KEY) as file:
         onnx.checker.check_model(onnx.load_from_string(file.read()))
     with pytest.raises(EncryptionKeyError):
         export.run(load_spec([], [*words[:1], *sizes, "encryption_key=x"]).spec)

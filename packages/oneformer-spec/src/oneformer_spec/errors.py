@@ -1,4 +1,4 @@
-"""The errors that users see: each carries one line per problem and the exit code of the process."""
+"""Errors that are shown to the user, with their exit codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class OneFormerError(Exception):
-    """Something the user can mend; `str(error)` is the whole message, without a traceback."""
+    """An error that the user can fix; it is shown as `str(error)`, without a traceback."""
 
     exit_code: int = 1
 
@@ -18,7 +18,7 @@ class UsageError(OneFormerError):
 
 
 class SpecError(OneFormerError):
-    """The spec is wrong; `problems` holds one located line per mistake, all of a file at once."""
+    """The spec is wrong; `problems` has one line per mistake, each beginning with its location."""
 
     exit_code: int = 2
 
@@ -36,7 +36,7 @@ class CheckpointError(OneFormerError):
 
 
 class EncryptionKeyError(CheckpointError):
-    """An encrypted file is there and its key is not: it is missing, or it is another."""
+    """The key of an encrypted file is missing or wrong."""
 
 
 class PluginError(OneFormerError):

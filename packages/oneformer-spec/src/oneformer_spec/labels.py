@@ -1,4 +1,4 @@
-"""The label map: which classes there are, and in which order the network counts them."""
+"""The label map: the classes of a data set, in the order of the network's outputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from oneformer_spec.errors import DataError
 
-_LARGEST_ID = 2**24 - 1  # what the three channels of a COCO panoptic PNG hold
+_LARGEST_ID = 2**24 - 1  # fits into the three channels of a COCO panoptic PNG
 
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its category id in the annotations (above 0), its name, kind and RGB colour (0..255)."""
+    """One class: its category id in the annotations (1 or more), its name, whether it is a thing, its RGB colour."""
 
     id: int
     name: str
@@ -26,7 +26,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in the order of the network's outputs: position = class index."""
+    """The classes of a data set in the order of the network's outputs; a label's position is its class index."""
 
     items: tuple[Label, ...]
 
@@ -50,7 +50,7 @@ class Labels:
         return tuple(label.name for label in self.items)
 
     def rows(self) -> list[dict[str, object]]:
-        """Return the label map as the JSON list that `parse` reads."""
+        """Return the label map as plain data for JSON; `parse` reads it."""
         return [
             {"id": label.id, "name": label.name, "isthing": int(label.isthing), "color": list(label.color)}
             for label in self.items
@@ -61,10 +61,10 @@ class Labels:
         """Read a label map: a JSON list of {id, name, isthing, color}.
 
         Raises:
-            DataError: The file is missing, is not JSON, or a row is wrong; the message names the row.
+            DataError: The file is missing or not valid JSON, or an entry is wrong; the message names the entry.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")  # a byte order mark is no mistake
+            text = Path(path).read_text(encoding="utf-8-sig")  # a byte order mark is allowed
         except FileNotFoundError:
             raise DataError(f"{path}: the label map does not exist") from None
         except OSError as error:
@@ -74,17 +74,22 @@ class Labels:
         try:
             rows = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno}:{error.colno}: the label map is not JSON: {error.msg}") from None
+            raise DataError(
+                f"{path}:{error.lineno}:{error.colno}: the label map is not valid JSON: {error.msg}"
+            ) from None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: the label map is not JSON: {error}") from None
+            raise DataError(f"{path}: the label map is not valid JSON: {error}") from None
         return cls.parse(rows, source=str(path))
 
     @classmethod
     def parse(cls, rows: object, source: str) -> Labels:
-        """Build labels from plain rows (a label map, or the `categories` of an annotation file).
+        """Build labels from plain data: a label map, or the `categories` of an annotation file.
 
         Raises:
-            DataError: A row lacks a field, an id is below 1, or an id or a name appears twice.
+            DataError: An entry lacks a field, an id is below 1, or an id or name occurs twice.
+
+        >>> Labels.parse([{"id": 7, "name": "road", "isthing": 0}], source="labels.json").names
+        ('road',)
         """
         if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
             raise DataError(f"{source}: expected a list of {{id, name, isthing, color}}, found {_kind(rows)}")
@@ -94,7 +99,7 @@ class Labels:
             for label in labels:
                 value = getattr(label, field)
                 if value in seen:
-                    raise DataError(f"{source}: two categories have the {field} {value!r}")
+                    raise DataError(f"{source}: two categories have the same {field}: {value!r}")
                 seen.add(value)
         return cls(labels)
 
@@ -110,9 +115,9 @@ def _label(row: object, where: str) -> Label:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DataError(f"{where}: the id must be an integer greater than 0, found {number!r}")
     if number > _LARGEST_ID:
-        raise DataError(f"{where}: the id {number} does not fit into a PNG, the largest is {_LARGEST_ID}")
+        raise DataError(f"{where}: the id {number} does not fit into a PNG; the largest is {_LARGEST_ID}")
     if not isinstance(name, str) or not name:
-        raise DataError(f"{where} (id {number}): the name must be a text, found {name!r}")
+        raise DataError(f"{where} (id {number}): the name must be a non-empty string, found {name!r}")
     if isthing not in (0, 1):
         raise DataError(f"{where} (id {number}, {name!r}): isthing must be 0 or 1, found {isthing!r}")
     return Label(number, name, bool(isthing), _color(row.get("color"), number, f"{where} (id {number}, {name!r})"))
@@ -131,7 +136,7 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def color(number: int) -> tuple[int, int, int]:
-    """Return the RGB colour (0..255) of a number; neighbours differ clearly in hue."""
+    """Return a distinct RGB colour (0..255) for a number; consecutive numbers differ clearly in hue."""
     hue = (number * _GOLDEN_RATIO) % 1.0
     saturation = (0.85, 0.6, 0.95)[number % 3]
     value = (0.95, 0.8, 0.65)[(number // 3) % 3]

@@ -1,4 +1,4 @@
-"""What a model found in one image, at the image's original size."""
+"""Segmentation results: the segments of one image at its original size."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from oneformer_spec.tasks import Task
 
 @dataclass(frozen=True)
 class Segment:
-    """One region: a class (semantic), an instance, or a panoptic segment.
+    """One region of an image: all pixels of a class (semantic), an instance, or a panoptic segment.
 
-    `bbox` is x, y, width, height in pixels and `area` counts pixels. `score` is 0..1, or None for semantic classes;
-    stuff that several queries found has that of the surest. Instances carry their own `mask`, bool (H, W), because they
-    may overlap.
+    `bbox` is x, y, width, height in pixels, and `area` is the number of pixels. `score` is 0..1, or None for semantic
+    classes; a stuff segment merged from several queries has the best of their scores. Instances have their own `mask`,
+    bool (H, W), because they may overlap.
     """
 
     id: int
@@ -31,11 +31,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One image's answer to one task.
+    """The result of one task for one image.
 
-    `map` is int32 (H, W), 0 = void: category ids where `holds_classes`, segment ids otherwise. None takes it from the
-    task: the map of the semantic task holds classes. Instances are painted with the best score on top, and `segments`
-    lists them by falling score.
+    `map` is int32 (H, W), 0 is void: category ids if `holds_classes`, else segment ids. By default the map holds classes
+    only for the semantic task. Where instances overlap, the map shows the one with the best score; `segments` lists
+    instances by falling score.
     """
 
     task: str
@@ -50,14 +50,18 @@ class Segmentation:
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Return x, y, width, height of a mask (H, W) in pixels; all 0 when it is empty."""
+    """Return x, y, width, height of a mask (H, W) in pixels; all 0 if the mask is empty.
+
+    >>> bounding_box(np.array([[False, False, False], [False, True, True]]))
+    (1, 1, 2, 1)
+    """
     y, height = _extent(np.any(mask, axis=1))
     x, width = _extent(np.any(mask[y : y + height], axis=0))
     return x, y, width, height
 
 
 def bounding_boxes(numbers: NDArray[np.integer], count: int) -> list[tuple[int, int, int, int]]:
-    """Return x, y, width, height of every number below `count` in a map (H, W); all 0 where it does not occur."""
+    """Return the bounding box of each number from 0 to `count` - 1 in a map (H, W); all 0 for absent numbers."""
     height, width = numbers.shape
     columns, rows = np.zeros((count, width), dtype=np.bool_), np.zeros((count, height), dtype=np.bool_)
     columns[numbers, np.arange(width)] = True
@@ -67,6 +71,6 @@ def bounding_boxes(numbers: NDArray[np.integer], count: int) -> list[tuple[int, 
 
 
 def _extent(used: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first position that is used, and how many lie from there to the last."""
+    """Return the first used position and the length of the range from there to the last."""
     positions = np.flatnonzero(used)
     return (int(positions[0]), int(positions[-1] - positions[0]) + 1) if len(positions) else (0, 0)

@@ -11,7 +11,15 @@ import pytest
 from oneformer_spec.errors import CheckpointError, EncryptionKeyError, UsageError
 from oneformer_spec.files import encryption
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.encryption import HEADER_BYTES, MAGIC, TAG_BYTES, Cost, encrypted, is_encrypted, opened
+from oneformer_spec.files.encryption import (
+    HEADER_BYTES,
+    MAGIC,
+    TAG_BYTES,
+    Cost,
+    encrypted,
+    is_encrypted,
+    open_decrypted,
+)
 
 pytest.importorskip("cryptography")
 
@@ -34,7 +42,7 @@ def file(tmp_path):
 
 
 def read(path, key=KEY):
-    with opened(path, key) as plain:
+    with open_decrypted(path, key) as plain:
         return plain.read()
 
 
@@ -126,13 +134,13 @@ def test_a_file_that_ends_early_is_damaged(file, length):
 
 def test_more_after_the_end_is_damage(file):
     file.write_bytes(file.read_bytes() + b"more")
-    with pytest.raises(CheckpointError, match="is damaged: its content does not match its seal"):
+    with pytest.raises(CheckpointError, match="is damaged: its content does not match its authentication tag"):
         read(file)
 
 
 def test_the_seal_covers_the_header(file):
     with_header(file, HEADER_BYTES - 4 - 16 - 12, os.urandom(12))  # another nonce, with a fitting checksum
-    with pytest.raises(CheckpointError, match="is damaged: its content does not match its seal"):
+    with pytest.raises(CheckpointError, match="is damaged: its content does not match its authentication tag"):
         read(file)
 
 
@@ -141,14 +149,14 @@ def test_the_seal_covers_the_header(file):
 )
 def test_a_file_cannot_ask_for_any_cost_it_likes(file, cost, monkeypatch):
     with_header(file, len(MAGIC) + 1, bytes(cost))
-    monkeypatch.setattr(encryption, "_derived", lambda *_: pytest.fail("the cost was paid"))
-    with pytest.raises(CheckpointError, match=r"of scrypt, at most .* is granted: it is not read"):
+    monkeypatch.setattr(encryption, "_derive", lambda *_: pytest.fail("the cost was paid"))
+    with pytest.raises(CheckpointError, match=r"refused: it requires scrypt with .*, the limit is "):
         read(file)
 
 
 def test_a_later_format_is_named(file):
     with_header(file, len(MAGIC), bytes([2]))
-    with pytest.raises(CheckpointError, match="is encrypted in format 2; this version reads format 1"):
+    with pytest.raises(CheckpointError, match="has encryption format 2, but this version reads 1"):
         read(file)
 
 
@@ -160,12 +168,12 @@ def test_the_header_says_what_it_costs(file, monkeypatch):
 def test_the_format_stays_readable(tmp_path, monkeypatch):
     """A file written once, byte for byte: key "key", content "content"."""
     monkeypatch.setattr(os, "urandom", lambda count: bytes(range(count)))
-    encryption._own_salt.cache_clear()
+    encryption._process_salt.cache_clear()
     buffer = io.BytesIO()
     write = encrypted(b"content", "key")
     assert callable(write)
     write(buffer)
-    encryption._own_salt.cache_clear()
+    encryption._process_salt.cache_clear()
     kept = bytes.fromhex(FIXED)
     assert buffer.getvalue() == kept
     (tmp_path / "kept").write_bytes(kept)

@@ -180,7 +180,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     assert "refused" in problem(tmp_path / "a.png")
 
 
-def test_files_that_are_no_images_are_told(tmp_path):
+def test_files_that_are_not_images_are_reported(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
@@ -189,13 +189,13 @@ def test_files_that_are_no_images_are_told(tmp_path):
     assert problem(tmp_path / "empty.png").endswith("the file is empty")
     assert "not an image" in problem(tmp_path / "text.png")
     assert "not an image" in problem(tmp_path / "program.png")
-    assert problem(tmp_path / "folder.png").endswith("is not a file")
+    assert problem(tmp_path / "folder.png").endswith("is not a regular file")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_does_not_block_the_reader(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    assert problem(tmp_path / "a.png").endswith("is not a file")
+    assert problem(tmp_path / "a.png").endswith("is not a regular file")
     assert find_images(tmp_path) == []
 
 
@@ -217,7 +217,7 @@ def test_follows_linked_folders_once(tmp_path):
     assert find_images(tmp_path / "images") == [tmp_path / "images" / "link" / "a.png"]
 
 
-def test_a_missing_folder_is_told(tmp_path):
+def test_a_missing_folder_is_reported(tmp_path):
     with pytest.raises(DataError, match="none: does not exist"):
         find_images(tmp_path / "none")
     (tmp_path / "file").touch()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from oneformer_spec.commands.exit import Terminated
 from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.processes import threads as cores
-from oneformer_spec.processes.shares import opened
+from oneformer_spec.processes.shares import open_work
 from oneformer_spec.processes.world import World, machine_rank
 from oneformer_spec.schema import Spec
 
@@ -44,7 +44,7 @@ def run(
 ) -> tuple[list[tuple[World, list[int], str]], list[tuple[int, int]]]:
     """Return the results, and what was reported."""
     reported: list[tuple[int, int]] = []
-    with opened(TARGET, spec(count), "inference", folder, opening or {}, running or {}) as work:
+    with open_work(TARGET, spec(count), "inference", folder, opening or {}, running or {}) as work:
         assert list(folder.iterdir()) == []
         return work.run(lambda *counts: reported.append(counts)), reported
 
@@ -82,11 +82,11 @@ def test_a_bug_is_one_line_and_its_trace_is_kept(tmp_path: Path) -> None:
     assert gone(tmp_path, 0)
 
 
-@pytest.mark.parametrize(("action", "how"), [("kill", "was ended by SIGKILL"), ("exit", "ended with the exit code 3")])
+@pytest.mark.parametrize(("action", "how"), [("kill", "was killed by SIGKILL"), ("exit", "ended with exit code 3")])
 def test_a_process_that_ends_without_a_word_is_named(tmp_path: Path, action: str, how: str) -> None:
     with pytest.raises(OneFormerError) as raised:
         run(tmp_path, running={0: "wait", 1: action})
-    assert str(raised.value) == f"process 1 of 2 {how}; the run stopped with it"
+    assert str(raised.value) == f"process 1 of 2 {how}; the run was stopped"
     assert gone(tmp_path, 0)
 
 
@@ -165,14 +165,14 @@ class TestMachines:
             (
                 {},
                 "2: set NODE_RANK to 0, 1, … on the machines, or start the command with torchrun or srun, "
-                "one process on each",
+                "one process per machine",
             ),
-            ({"NODE_RANK": "2"}, "NODE_RANK is 2, of 2 machines counted from 0"),
-            ({"NODE_RANK": "one"}, "NODE_RANK is one, of 2 machines counted from 0"),
+            ({"NODE_RANK": "2"}, "NODE_RANK is 2, expected 0 to 1 with 2 machines"),
+            ({"NODE_RANK": "one"}, "NODE_RANK is one, expected 0 to 1 with 2 machines"),
             (
                 {"GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "4"},
-                "LOCAL_WORLD_SIZE is 4; start one process on each machine, it starts those of inference.num_gpus "
-                "itself",
+                "LOCAL_WORLD_SIZE is 4; start one process per machine, which starts the processes for "
+                "inference.num_gpus itself",
             ),
         ],
     )
@@ -185,7 +185,7 @@ class TestMachines:
         items: list[int] = []
         for number in range(2):
             monkeypatch.setenv("NODE_RANK", str(number))
-            with opened(TARGET, spec(1, nodes=2), "inference", tmp_path, {}, {}) as work:
+            with open_work(TARGET, spec(1, nodes=2), "inference", tmp_path, {}, {}) as work:
                 [(world, share, _)] = work.run(lambda done, total: None)
             assert world == World(number, 0, 2, 1)
             items += share

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.processes.shares import Report
+from oneformer_spec.processes.shares import ReportProgress
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import Spec
 
@@ -53,7 +53,7 @@ class Acting:
         self.world, self.folder, self.action = world, folder, action
         self.total = len(world.share(ITEMS))
 
-    def run(self, report: Report) -> tuple[World, list[int], str]:
+    def run(self, report: ReportProgress) -> tuple[World, list[int], str]:
         write_atomically(self.folder / f"{self.world.rank}", str(os.getpid()))
         if self.action:
             while len(list(self.folder.glob("[0-9]"))) < self.world.size:

@@ -19,7 +19,7 @@ from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.plugins.annotation_formats import formats_for
-from oneformer_spec.processes.shares import Report, opened
+from oneformer_spec.processes.shares import ReportProgress, open_work
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import DatasetSection, Spec
 from oneformer_spec.segmentation.frame import SizeRule
@@ -53,7 +53,7 @@ class Scoring:
         """The number of images in the share."""
         return sum(len(self.world.share(len(samples), window(self.batch_size))) for samples in self.parts.values())
 
-    def run(self, report: Report) -> Counted:
+    def run(self, report: ReportProgress) -> Counted:
         """Predict and count."""
         counted = count_parts(
             self.parts,
@@ -79,7 +79,7 @@ def run(spec: Spec) -> None:
         DataError: Annotations are wrong, files are missing, or the model knows other classes than the label map.
     """
     with (
-        opened("oneformer_data.evaluation.evaluate:open_scoring", spec, "evaluate") as work,
+        open_work("oneformer_data.evaluation.evaluate:open_scoring", spec, "evaluate") as work,
         RunFolder.open(spec, "evaluate") as folder,
     ):
         progress = Progress("evaluate", "images", report=lambda line, eta: folder.status("RUNNING", line, eta=eta))

@@ -1,8 +1,8 @@
-"""Engine files: TensorRT's serialised engine behind a header that says which model it is and what may open it.
+"""Engine files: a serialised TensorRT engine behind a header with the model's manifest and the TensorRT version.
 
-An engine holds machine code for one TensorRT version and kind of GPU. So nothing of the file reaches TensorRT before
-the header fits: magic, length of the header (8 bytes, big end first), header (JSON), engine. All of it may be
-encrypted, see `oneformer_spec.files.encryption`.
+An engine holds machine code for one TensorRT version and kind of GPU, so nothing is passed to TensorRT until the header
+has been checked. Layout: magic bytes, length of the header (8 bytes, big-endian), header (JSON), engine. The whole file
+may be encrypted; see `oneformer_spec.files.encryption`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from oneformer_spec.errors import CheckpointError
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.encryption import encrypted, opened
+from oneformer_spec.files.encryption import encrypted, open_decrypted
 from oneformer_spec.segmentation.manifest import Manifest
 
 MAGIC = b"oneformer engine\n"
@@ -28,10 +28,10 @@ MAX_HEADER = 64 * 2**20  # bytes, far above any label map
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What a header says beside the manifest.
+    """How an engine was built.
 
-    `library` and `version` name the TensorRT that built it, `data_type` the format asked for, `batch` the smallest,
-    tuned and largest batch, and `gpu` the device it was built on, None where it was built without one.
+    `library` and `version` name the TensorRT package, `data_type` is the requested number format, `batch` gives the
+    smallest, tuned and largest batch size, and `gpu` is the device it was built on (None: built without a GPU).
     """
 
     library: str
@@ -43,7 +43,7 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class EngineHeader:
-    """A file's manifest and facts, and the size and SHA-256 that its engine must have."""
+    """A file's manifest and facts, and the engine's size in bytes and SHA-256."""
 
     manifest: Manifest
     facts: EngineFacts
@@ -53,14 +53,14 @@ class EngineHeader:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """One file's manifest, facts and engine."""
+    """The content of an engine file."""
 
     manifest: Manifest
     facts: EngineFacts
     engine: bytes
 
     def write(self, path: Path, key: str | None = None) -> None:
-        """Write the file, encrypted where there is a key, or leave what was there."""
+        """Write the file, encrypted if a key is given; if that fails, an existing file stays as it was."""
         header = {
             "format": FORMAT,
             "manifest": self.manifest.to_dict(),
@@ -82,31 +82,32 @@ class EngineFile:
 
 
 def read_engine_file(path: Path | str, key: str | None = None) -> EngineFile:
-    """Read a file that `write` wrote; nothing in it is executed.
+    """Read an engine file and verify its checksum; nothing in it is executed.
 
-    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    Without `key`, an encrypted file is decrypted with ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: It is missing, foreign, truncated, damaged, of a newer format, or encrypted with another key.
+        CheckpointError: The file is missing, not an engine file, truncated, damaged, of a newer format, or encrypted
+            with another key.
     """
-    with _opened(path, key) as file:
+    with _open(path, key) as file:
         header = _read_header(path, file)
         engine = file.read()
     if hashlib.sha256(engine).hexdigest() != header.digest:
-        raise CheckpointError(f"{path}: is damaged: its checksum does not fit")
+        raise CheckpointError(f"{path}: is damaged: its checksum does not match")
     return EngineFile(header.manifest, header.facts, engine)
 
 
 def read_engine_header(path: Path | str, key: str | None = None) -> EngineHeader:
-    """Read what a file says about its engine, whose content is not looked at; errors as in `read_engine_file`."""
-    with _opened(path, key) as file:
+    """Read only the header of an engine file; errors as in `read_engine_file`."""
+    with _open(path, key) as file:
         return _read_header(path, file)
 
 
 @contextmanager
-def _opened(path: Path | str, key: str | None) -> Iterator[BinaryIO]:
+def _open(path: Path | str, key: str | None) -> Iterator[BinaryIO]:
     try:
-        with opened(path, key) as file:
+        with open_decrypted(path, key) as file:
             yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: does not exist") from None
@@ -115,38 +116,40 @@ def _opened(path: Path | str, key: str | None) -> Iterator[BinaryIO]:
 
 
 def _read_header(path: Path | str, file: BinaryIO) -> EngineHeader:
-    """Return the header; the file then stands at its engine, which is as long as the header says or longer."""
-    header = _header(path, file)
-    manifest = Manifest.from_dict(header.get("manifest"), path)
+    """Read and check the header, and leave the file position at the start of the engine."""
+    data = _read_header_json(path, file)
+    manifest = Manifest.from_dict(data.get("manifest"), path)
     try:
-        low, tuned, high = (int(size) for size in header["batch"])
+        low, tuned, high = (int(size) for size in data["batch"])
         facts = EngineFacts(
-            str(header["library"]), str(header["version"]), str(header["data_type"]), (low, tuned, high), header["gpu"]
+            str(data["library"]), str(data["version"]), str(data["data_type"]), (low, tuned, high), data["gpu"]
         )
-        found = EngineHeader(manifest, facts, int(header["bytes"]), str(header["sha256"]))
+        header = EngineHeader(manifest, facts, int(data["bytes"]), str(data["sha256"]))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header is damaged ({type(error).__name__}: {error})") from None
     start = file.tell()
     size = file.seek(0, os.SEEK_END) - start
     file.seek(start)
-    if size < found.num_bytes:
-        raise CheckpointError(f"{path}: is truncated: {size} bytes of an engine of {found.num_bytes}")
-    return found
+    if size < header.num_bytes:
+        raise CheckpointError(
+            f"{path}: is truncated: found {size} bytes of the engine, the header says {header.num_bytes}"
+        )
+    return header
 
 
-def _header(path: Path | str, file: BinaryIO) -> dict[str, Any]:
+def _read_header_json(path: Path | str, file: BinaryIO) -> dict[str, Any]:
     magic = file.read(len(MAGIC))
     if magic != MAGIC:
-        cut = MAGIC.startswith(magic)
+        is_truncated = MAGIC.startswith(magic)
         raise CheckpointError(
-            f"{path}: is truncated: {len(magic)} bytes"
-            if cut
-            else f"{path}: is no engine of oneformer; `oneformer gen_trt_engine` writes one"
+            f"{path}: is truncated: the file has only {len(magic)} bytes"
+            if is_truncated
+            else f"{path}: is not an engine file of oneformer; `oneformer gen_trt_engine` writes one"
         )
     length = int.from_bytes(file.read(8), "big")
     text = file.read(min(length, MAX_HEADER))
     if len(text) < length or length == 0:
-        raise CheckpointError(f"{path}: is truncated: {len(text)} bytes of a header of {length}")
+        raise CheckpointError(f"{path}: is truncated: found {len(text)} bytes of a header of {length}")
     try:
         header = json.loads(text)
     except ValueError as error:
@@ -154,7 +157,7 @@ def _header(path: Path | str, file: BinaryIO) -> dict[str, Any]:
     number = header.get("format") if isinstance(header, dict) else None
     if isinstance(number, int) and number > FORMAT:
         raise CheckpointError(
-            f"{path}: has engine format {number}, this version reads {FORMAT}; update oneformer-deploy"
+            f"{path}: has engine format {number}, but this version reads {FORMAT}; update oneformer-deploy"
         )
     if number != FORMAT:
         raise CheckpointError(f"{path}: its header is damaged (format {number!r})")

@@ -1,7 +1,8 @@
-"""TensorRT behind one thin class: the packages `tensorrt` (10 and newer) and `tensorrt_rtx` speak almost alike.
+"""A thin wrapper around TensorRT: the packages `tensorrt` (10 and newer) and `tensorrt_rtx` have almost the same API.
 
-`tensorrt` measures kernels on the GPU that it builds for. `tensorrt_rtx` compiles on the GPU when an engine is opened,
-so it builds without one. Networks are strongly typed: each tensor has the number format that the ONNX graph says.
+`tensorrt` times kernels on the GPU it builds for. `tensorrt_rtx` compiles for the GPU when an engine is loaded, so it
+can build on a host without one. Networks are strongly typed: every tensor has the number format given in the ONNX
+graph.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Profile:
-    """The batch sizes that an engine takes, and the one that it is tuned for."""
+    """The smallest and largest batch size that an engine accepts, and the one it is tuned for."""
 
     smallest: int
     tuned: int
@@ -32,7 +33,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Built:
-    """A serialised engine and the timing cache after building it, None where there is none."""
+    """A serialised engine, and the timing cache after the build (None if the library keeps none)."""
 
     engine: bytes
     timing_cache: bytes | None
@@ -40,7 +41,7 @@ class Built:
 
 @dataclass
 class Library:
-    """One of the two packages, loaded."""
+    """One of the two TensorRT packages, imported."""
 
     name: str
     module: Any
@@ -57,23 +58,23 @@ class Library:
 
     @property
     def times_kernels(self) -> bool:
-        """Whether building measures kernels, which needs a GPU and fills a timing cache."""
+        """Whether a build times kernels, which needs a GPU and fills a timing cache."""
         return self.name == "tensorrt"
 
     def build(
         self, graph: bytes, profile: Profile, *, workspace: int, timing_cache: bytes | None = None, source: str | Path
     ) -> Built:
-        """Return the engine of a serialised ONNX graph.
+        """Build an engine from a serialised ONNX graph.
 
         Args:
-            graph: The file's content, weights inside.
-            profile: Batch sizes for the axes that are open; inputs of fixed batch are left alone.
-            workspace: MiB that one layer may use beside its inputs and outputs.
-            timing_cache: What an earlier build returned; None measures all anew.
-            source: File that errors name.
+            graph: A serialised ONNX model that includes its weights.
+            profile: Batch sizes for inputs with an open batch axis; a fixed batch must equal them.
+            workspace: Scratch memory in MiB that one layer may use.
+            timing_cache: The cache returned by an earlier build; None times every kernel again.
+            source: The file that error messages name.
 
         Raises:
-            OneFormerError: TensorRT does not take the graph, the batch sizes do not fit it, or building fails.
+            OneFormerError: TensorRT rejects the graph, the batch sizes do not fit the graph, or the build fails.
         """
         trt = self.module
         self.errors.clear()
@@ -81,8 +82,8 @@ class Library:
         network = builder.create_network(self._network_flags())
         parser = trt.OnnxParser(network, self.logger)
         if not parser.parse(graph):
-            problems = [parser.get_error(index) for index in range(parser.num_errors)]
-            raise OneFormerError(f"{source}: {self.name} cannot parse it: {_listed(problems)}")
+            errors = [parser.get_error(index) for index in range(parser.num_errors)]
+            raise OneFormerError(f"{source}: {self.name} cannot parse it: {_join_parser_errors(errors)}")
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * MIB)
         config.add_optimization_profile(_profile(builder, network, profile, source))
@@ -93,48 +94,54 @@ class Library:
                 raise OneFormerError(self._failure("the timing cache was made on another GPU or by another version"))
         engine = builder.build_serialized_network(network, config)
         if engine is None:
-            raise OneFormerError(f"{source}: {self._failure('building failed')}")
+            raise OneFormerError(f"{source}: {self._failure('the build failed')}")
         return Built(bytes(engine), bytes(config.get_timing_cache().serialize()) if cache is not None else None)
 
     def deserialize(self, engine: bytes) -> Any:
-        """Return an engine and its runtime, which must live as long; OneFormerError where TensorRT refuses."""
+        """Load an engine; return it and its runtime, which must stay alive as long as the engine.
+
+        Raises:
+            OneFormerError: TensorRT refuses to load it.
+        """
         self.errors.clear()
         runtime = self.module.Runtime(self.logger)
         loaded = runtime.deserialize_cuda_engine(engine)
         if loaded is None:
-            raise OneFormerError(self._failure("it does not load here"))
+            raise OneFormerError(self._failure("the engine cannot be loaded"))
         return loaded, runtime
 
     def _network_flags(self) -> int:
-        """Ask for a strongly typed network; TensorRT 11 knows no other and may drop the flag."""
+        """Request a strongly typed network; TensorRT 11 has no other kind and may drop the flag."""
         flag = self.module.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
         return 0 if flag is None else 1 << int(flag)
 
     def _failure(self, what: str) -> str:
-        return f"{self.name} {self.version}: {what}: {self.errors[0] if self.errors else 'it gives no reason'}"
+        return f"{self.name} {self.version}: {what}: {self.errors[0] if self.errors else 'no reason given'}"
 
 
 def load(name: str | None = None, *, verbose: bool = False) -> Library:
-    """Import a package by name, or the first that is installed.
+    """Import one of the TensorRT packages: the one called `name`, or by default the first that is installed.
 
     Raises:
-        UsageError: It is not installed, or its libraries do not load; the message names the pip command.
+        UsageError: The package is not installed (the message gives the pip command), or cannot be imported.
     """
     names = (name,) if name else tuple(PACKAGES)
     installed = [candidate for candidate in names if find_spec(candidate) is not None]
     if not installed:
         commands = " or ".join(f"python -m pip install '{PACKAGES[candidate]}'" for candidate in names)
-        raise UsageError(f"{' or '.join(names)} is not installed here; get it with: {commands}")
+        raise UsageError(f"{' or '.join(names)} is not installed; install it with: {commands}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the packages' own, about Python versions
+            warnings.simplefilter("ignore")  # the packages warn about Python versions
             return Library(installed[0], importlib.import_module(installed[0]), verbose)
     except (ImportError, OSError, RuntimeError) as error:
-        raise UsageError(f"{installed[0]} is installed but does not load: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{installed[0]} is installed but cannot be imported: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _logger(module: Any, errors: list[str], verbose: bool) -> Any:
-    """Return a logger of the package that keeps errors for messages; `verbose` lets everything onto stderr."""
+    """Return a TensorRT logger that appends errors to `errors` and, if `verbose`, prints every message to stderr."""
     serious = (module.ILogger.ERROR, module.ILogger.INTERNAL_ERROR)
 
     class Logger(module.ILogger):  # type: ignore[misc]
@@ -151,28 +158,27 @@ def _logger(module: Any, errors: list[str], verbose: bool) -> Any:
 
 
 def _profile(builder: Any, network: Any, profile: Profile, source: str | Path) -> Any:
-    """Return the shapes of the inputs: the batch sizes of `profile` where the batch is open."""
+    """Return TensorRT's optimization profile: the input shapes, with the batch sizes of `profile`."""
     shapes = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         batch, *rest = tuple(tensor.shape)
         if any(edge < 0 for edge in rest):
             raise OneFormerError(
-                f"{source}: input {tensor.name} has an open height, width or length; engines take one size: "
+                f"{source}: input {tensor.name} has an open height, width or length, but an engine has one input size; "
                 "export with export.dynamic_size=false"
             )
         sizes = (profile.smallest, profile.tuned, profile.largest)
         if batch >= 0 and any(size != batch for size in sizes):
             raise OneFormerError(
-                f"{source}: its batch is fixed at {batch}, gen_trt_engine.tensorrt asks for {sizes[0]} to {sizes[2]}; "
-                "set min_batch_size, opt_batch_size and max_batch_size to it, or export with export.batch_size=-1"
+                f"{source}: its batch size is fixed at {batch}, but gen_trt_engine.tensorrt asks for {sizes[0]} to "
+                f"{sizes[2]}; set min_batch_size, opt_batch_size and max_batch_size to {batch}, "
+                "or export with export.batch_size=-1"
             )
         shapes.set_shape(tensor.name, *((size, *rest) for size in sizes))
     return shapes
 
 
-def _listed(problems: Sequence[Any]) -> str:
-    lines = [
-        f"{problem.node_operator()} {problem.node_name()}: {' '.join(problem.desc().split())}" for problem in problems
-    ]
-    return "; ".join(lines) or "it gives no reason"
+def _join_parser_errors(errors: Sequence[Any]) -> str:
+    lines = [f"{error.node_operator()} {error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
+    return "; ".join(lines) or "no reason given"

@@ -1,1 +1,1 @@
-"""Smaller models: 8-bit weights and INT8 layers."""
+"""Quantize ONNX models: 8-bit weights and INT8 layers."""

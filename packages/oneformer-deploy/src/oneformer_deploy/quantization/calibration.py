@@ -1,4 +1,4 @@
-"""Pictures that show a network the values it will meet: the same frame code as inference makes its inputs of them."""
+"""Calibration images, from which quantization measures each layer's range of values; prepared as for inference."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import onnx
 
 Feed = dict[str, NDArray[np.float32]]
-"""The inputs of one run, by name."""
+"""The inputs of one forward pass: images (B, 3, H, W) and task tokens (B, L), by the names the graph gives them."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The pictures of a folder and what they become: `feeds` yields nothing before it is asked."""
+    """The images of a folder and how they become a graph's inputs; no image is read before `feeds` is called."""
 
     paths: tuple[Path, ...]
     manifest: Manifest
@@ -33,7 +33,7 @@ class Calibration:
     batch_size: int
 
     def feeds(self) -> list[Feed]:
-        """Return batches of pictures of one padded size; the tasks take turns, so that each is seen."""
+        """Return batches of images that share a padded size; the tasks alternate from image to image."""
         rows = list(self.manifest.task_tokens.values())
         groups: dict[tuple[int, ...], list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
         for index, path in enumerate(self.paths):
@@ -47,34 +47,34 @@ class Calibration:
         ]
 
     def _feed(self, rows: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Feed:
-        full = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]  # a fixed batch is filled up with the last row
+        full = [*rows, *[rows[-1]] * (self.batch_size - len(rows))]  # an incomplete batch repeats its last row
         return {name: np.stack(values) for name, values in zip(self.names, zip(*full, strict=True), strict=True)}
 
 
 def open_calibration(
     folder: str, manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto], *, batch_size: int
 ) -> Calibration:
-    """Return the calibration pictures of a folder for an ONNX file.
+    """List the calibration images for an ONNX file.
 
     Args:
-        folder: `dataset.quant_calibration_dataset.images_dir`; pictures below it, at any depth.
-        manifest: Of the ONNX file; it says how pictures become inputs.
-        inputs: The graph's inputs; a batch that is fixed there wins over `batch_size`.
-        batch_size: Pictures per run.
+        folder: `dataset.quant_calibration_dataset.images_dir`; searched recursively.
+        manifest: The manifest of the ONNX file, which describes how images become inputs.
+        inputs: The inputs of the graph; if its batch size is fixed, `batch_size` is ignored.
+        batch_size: Images per forward pass.
 
     Raises:
-        DataError: The folder does not exist or holds no images.
+        DataError: The folder does not exist or contains no images.
     """
     paths = find_images(folder)
     if not paths:
-        raise DataError(f"{folder}: holds no images")
+        raise DataError(f"{folder}: contains no images")
     image, tokens = (next(value for value in inputs if value.name in INPUTS[role]) for role in ("image", "task_tokens"))
     fixed = image.type.tensor_type.shape.dim[0].dim_value
     return Calibration(tuple(paths), graph_manifest(manifest, inputs), (image.name, tokens.name), fixed or batch_size)
 
 
 def graph_manifest(manifest: Manifest, inputs: Sequence[onnx.ValueInfoProto]) -> Manifest:
-    """Return an ONNX file's manifest with the fixed size of its graph's inputs, None where they are open."""
+    """Return the manifest with the fixed input size of its graph, or None for a graph with open sizes."""
     image = next(value for value in inputs if value.name in INPUTS["image"])
     _, _, height, width = (axis.dim_value for axis in image.type.tensor_type.shape.dim)
     return replace(manifest, fixed_size=(height, width) if height and width else None)

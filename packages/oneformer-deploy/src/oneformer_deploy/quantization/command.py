@@ -1,4 +1,4 @@
-"""The command `quantize`: the library that `quantize.backend` names does it."""
+"""The command `quantize`: hand the model to the quantization library chosen by `quantize.backend`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from oneformer_spec.schema import Spec
 
 
 def run(spec: Spec) -> None:
-    """Make `quantize.model_path` smaller.
+    """Quantize the model `quantize.model_path`.
 
     Raises:
-        SpecError: No file is named.
+        SpecError: `quantize.model_path` is not set.
         UsageError: The library is not installed.
     """
     if not spec.quantize.model_path:
-        raise SpecError("quantize.model_path: names no file; set it to the .onnx or .pth file to quantize")
+        raise SpecError("quantize.model_path: is not set; set it to the .onnx or .pth file to quantize")
     quantize = resolve(registry().quantizer(spec.quantize.backend or "onnxruntime").target)
     quantize(spec, partial(layers_to_quantize, options=spec.quantize))

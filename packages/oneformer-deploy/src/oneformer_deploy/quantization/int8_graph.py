@@ -1,8 +1,8 @@
-"""Layers of an ONNX graph in INT8: weights per channel, activations by ranges that calibration measured.
+"""Quantize layers of an ONNX graph to INT8: weights per channel, activations with the ranges found by calibration.
 
-The pairs of QuantizeLinear and DequantizeLinear (Q/DQ) are onnxruntime's. A layer is a MatMul or Gemm with constant
-weights, or a Conv; attention's products of two activations stay as they are, and so does
-what depends on the task tokens alone: ids up to 49407 do not fit into 8 bits.
+onnxruntime inserts the pairs of QuantizeLinear and DequantizeLinear (Q/DQ). A layer is a Conv, or a MatMul or Gemm with
+constant weights. Products of two activations, as in attention, stay float, and so does everything that depends only on
+the task tokens: their ids of up to 49407 do not fit into 8 bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from oneformer_deploy.engines.precision import from_task_alone, inline_constants, name_nodes
+from oneformer_deploy.engines.precision import depending_on_task_only, inline_constants, name_nodes
 from oneformer_deploy.quantization.calibration import Feed
 from oneformer_deploy.runtimes.interface import one_line
 from oneformer_deploy.runtimes.onnxruntime_runtime import Provider
@@ -48,10 +48,11 @@ FLOAT8_LARGEST, INT8_LARGEST = 448.0, 127.0
 
 @dataclass(frozen=True)
 class Target:
-    """How a runtime takes quantized layers.
+    """The form of quantized layers that a runtime supports.
 
-    `activations` is their type, `symmetric` puts 0 in the middle, `float_outputs` are the layers whose result stays
-    float: onnxruntime's INT8 Conv has no such form, TensorRT needs none quantized. `bias` quantizes biases to 32 bits.
+    `activations` is the type of activations, `symmetric` centres their ranges on 0, `float_outputs` are the kinds of
+    layers whose output stays float (onnxruntime has no INT8 Conv with a float output; TensorRT needs no quantized
+    outputs), and `bias` quantizes biases to 32 bits.
     """
 
     activations: QuantType
@@ -66,9 +67,9 @@ TENSORRT = Target(QuantType.QInt8, symmetric=True, float_outputs=LAYERS, bias=Fa
 
 @dataclass
 class Quantizer:
-    """A model, made ready and measured once, from which any choice of layers can be quantized.
+    """A model that is prepared and calibrated once, and then quantized for any choice of layers.
 
-    As a context it owns a folder of temporary files.
+    Use it as a context manager: it owns a folder of temporary files.
     """
 
     model: onnx.ModelProto
@@ -79,19 +80,19 @@ class Quantizer:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        """Prepare the graph and measure the ranges."""
+        """Prepare the graph and list the layers that can be quantized."""
         self._folder = tempfile.TemporaryDirectory(prefix="oneformer-quantize-")
         try:
-            self.prepared = prepared(self.model)
+            self.prepared = prepare(self.model)
             onnx.save(self.prepared, Path(self._folder.name) / "prepared.onnx")
             constants = {tensor.name for tensor in self.prepared.graph.initializer}
-            exact = from_task_alone(self.prepared.graph)
+            must_stay_float = depending_on_task_only(self.prepared.graph)
             self.layers = {
                 node.name: node.op_type
                 for node in self.prepared.graph.node
-                if node.op_type in LAYERS and node.input[1] in constants and node.name not in exact
+                if node.op_type in LAYERS and node.input[1] in constants and node.name not in must_stay_float
             }
-            self._names = {node.name for node in self.model.graph.node}
+            self._original_names = {node.name for node in self.model.graph.node}
             if not self.layers:
                 raise OneFormerError("the graph has no MatMul, Gemm or Conv with weights to quantize")
         except BaseException:
@@ -106,21 +107,21 @@ class Quantizer:
         self._folder.cleanup()
 
     def origin(self, layer: str) -> str:
-        """Return what the model as it was given calls a layer: preparing joins a MatMul with the Add behind it."""
-        while layer not in self._names and "/" in layer:
+        """Return a layer's name in the original model; preparing fuses and renames, for instance MatMul and Add."""
+        while layer not in self._original_names and "/" in layer:
             layer = layer.rpartition("/")[0]
         return layer
 
     def quantized(self, layers: Sequence[str]) -> onnx.ModelProto:
-        """Return the model with these layers in INT8, the metadata of the model kept."""
+        """Return a copy of the model, metadata included, with these layers in INT8."""
         if not layers:
             return self.prepared
         folder = Path(self._folder.name)
-        written = folder / "quantized.onnx"
-        with _quiet():
+        output = folder / "quantized.onnx"
+        with _silenced():
             quantize_static(
                 folder / "prepared.onnx",
-                written,
+                output,
                 _Reader(self.feeds),
                 op_types_to_quantize=list(LAYERS),
                 nodes_to_quantize=list(layers),
@@ -139,21 +140,21 @@ class Quantizer:
                     **self.options,
                 },
             )
-        result = onnx.load(written)
+        result = onnx.load(output)
         _copy_metadata(self.model, result)
         return result
 
 
-def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model as quantization wants it: constants folded, layers fused, every shape inferred."""
-    with tempfile.TemporaryDirectory(prefix="oneformer-quantize-") as folder, _quiet():
-        given, optimised, path = (Path(folder) / f"{name}.onnx" for name in ("given", "optimised", "prepared"))
-        onnx.save(model, given)
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model ready for quantization: constants folded, layers fused, all shapes inferred."""
+    with tempfile.TemporaryDirectory(prefix="oneformer-quantize-") as folder, _silenced():
+        original, optimised, path = (Path(folder) / f"{name}.onnx" for name in ("original", "optimised", "prepared"))
+        onnx.save(model, original)
         try:
-            # Symbols are followed through the folded graph: in the exported one shapes are computed from shapes.
-            quant_pre_process(given, optimised, skip_symbolic_shape=True)
+            # Symbolic shape inference needs the folded graph: the exported one computes shapes from shapes.
+            quant_pre_process(original, optimised, skip_symbolic_shape=True)
             quant_pre_process(optimised, path, skip_optimization=True, auto_merge=True)
-        except Exception as error:  # symbolic shape inference has no type of its own
+        except Exception as error:  # symbolic shape inference raises plain exceptions
             raise OneFormerError(f"the graph cannot be prepared for quantization: {one_line(error)}") from error
         result = onnx.load(path)
     _forget_symbols(result.graph)
@@ -164,10 +165,10 @@ def prepared(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _forget_symbols(graph: onnx.GraphProto) -> None:
-    """Leave open sizes within the graph unnamed.
+    """Remove the names that shape inference gave to open sizes inside the graph.
 
-    Inference of shapes takes sizes for equal that are so at some image sizes alone, as before and after padding to
-    whole windows, and onnxruntime would let them share memory.
+    It gives one name to sizes that are equal only for some image sizes, for instance before and after padding to whole
+    windows. onnxruntime would then reuse buffers that are too small.
     """
     for value in graph.value_info:
         for size in value.type.tensor_type.shape.dim:
@@ -175,21 +176,22 @@ def _forget_symbols(graph: onnx.GraphProto) -> None:
 
 
 def is_quantized(model: onnx.ModelProto) -> bool:
-    """Tell whether a graph holds Q/DQ pairs."""
+    """Whether the graph contains Q/DQ pairs."""
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
 def is_symmetric(model: onnx.ModelProto) -> bool:
-    """Tell whether all Q/DQ pairs have 0 in the middle, as TensorRT wants them."""
+    """Whether all Q/DQ pairs have a zero point of 0, as TensorRT requires."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     zeros = {node.input[2] for node in model.graph.node if node.op_type in PAIR and len(node.input) > 2}
     return not any(numpy_helper.to_array(constants[name]).astype(np.float32).any() for name in zeros & constants.keys())
 
 
 def to_fp8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose symmetric INT8 Q/DQ pairs are float8 (e4m3fn), with the same ranges.
+    """Return a copy of the model whose symmetric INT8 Q/DQ pairs are float8 (e4m3fn) with the same ranges.
 
-    The largest value, 127 steps of INT8, becomes 448, the largest of e4m3fn; weights are rounded from what INT8 left.
+    The largest INT8 value, 127, maps to 448, the largest of e4m3fn. Weights are converted from their INT8 values, so
+    they are rounded twice.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -213,7 +215,7 @@ def to_fp8(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds in the form that onnxruntime asks for them."""
+    """Hands calibration batches to onnxruntime."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds = iter(feeds)
@@ -223,16 +225,16 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _copy_metadata(source: onnx.ModelProto, target: onnx.ModelProto) -> None:
-    own = {entry.key for entry in source.metadata_props}
-    kept = [entry for entry in target.metadata_props if entry.key not in own]
-    entries = [*source.metadata_props, *kept]
+    copied = {entry.key for entry in source.metadata_props}
+    others = [entry for entry in target.metadata_props if entry.key not in copied]
+    entries = [*source.metadata_props, *others]
     del target.metadata_props[:]
     target.metadata_props.extend(entries)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep onnxruntime's remarks on its own steps off the terminal."""
+def _silenced() -> Iterator[None]:
+    """Silence onnxruntime's log messages, warnings and prints."""
     logger = logging.getLogger()
     level = logger.level
     logger.setLevel(logging.ERROR)

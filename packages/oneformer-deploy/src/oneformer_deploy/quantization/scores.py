@@ -1,4 +1,4 @@
-"""Scores of a model file before and after a change: real ones where there are labels, else agreement with before."""
+"""Score a quantized model: with `evaluate` if there are labelled images, else by agreement with the float model."""
 
 from __future__ import annotations
 
@@ -24,69 +24,69 @@ from oneformer_spec.schema import Spec
 from oneformer_spec.segmentation.segmenter import Segmenter
 from oneformer_spec.tasks import TASKS
 
-Open = Callable[[Path], Segmenter]
-"""Opens a model file as it will be served."""
+OpenModel = Callable[[Path], Segmenter]
+"""Opens a model file with the runtime that will serve it."""
 
-PICTURES = 24  # that agreement is measured on
-SAME = 0.5  # intersection over union above which two segments are one
+AGREEMENT_IMAGES = 24
+MATCH_IOU = 0.5  # segments with a larger intersection over union count as the same
 
 
-class Score(Protocol):
-    """`kind` says in words what the numbers are."""
+class Scorer(Protocol):
+    """Scores a model file; `kind` describes the scores in words."""
 
     kind: str
 
     def __call__(self, path: Path) -> dict[str, float]:
-        """Return a number of 0..1 per score."""
+        """Return the scores of a model file by name, each 0..1, higher is better."""
 
 
-def scorer(spec: Spec, source: Path, pictures: Sequence[Path], scratch: Path, open_file: Open) -> Score:
-    """Return what scores files: `evaluate` on the spec's labelled data, else agreement with `source` on pictures."""
+def make_scorer(spec: Spec, source: Path, images: Sequence[Path], scratch: Path, open_file: OpenModel) -> Scorer:
+    """Return a scorer: `evaluate` if the spec has labelled data, else agreement with `source` on unlabelled images."""
     labelled = spec.dataset.test.annotations or spec.dataset.val.annotations
     if labelled and "evaluate" in registry().commands:
-        return Metrics(spec, scratch)
+        return MetricScorer(spec, scratch)
     missing = "oneformer-data is not installed" if labelled else "dataset.val and dataset.test are not set"
-    note(f"{missing}: the loss is measured as disagreement with the float model on calibration images")
-    return Agreement(source, tuple(pictures[:PICTURES]), open_file)
+    note(f"{missing}; the quantized model is scored by its agreement with the float model on calibration images")
+    return AgreementScorer(source, tuple(images[:AGREEMENT_IMAGES]), open_file)
 
 
 @dataclass
-class Metrics:
-    """The headline numbers of `evaluate`: PQ, mask AP, mIoU, and those of plugins' evaluators."""
+class MetricScorer:
+    """Scores a model by the headline numbers of the command `evaluate`: PQ, mask AP, mIoU and those of plugins."""
 
     spec: Spec
     scratch: Path
     kind: str = "PQ, mask AP and mIoU on labelled images"
 
     def __call__(self, path: Path) -> dict[str, float]:
-        """Return the scores of the tasks that the data has labels for."""
+        """Return the metrics of the tasks for which the data has labels."""
         evaluate = replace(
             self.spec.evaluate, checkpoint=str(path), trt_engine="", results_dir=str(self.scratch / "evaluate")
         )
-        spoken = io.StringIO()
-        with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             resolve(registry().command("evaluate").target)(replace(self.spec, evaluate=evaluate))
         metrics = json.loads((self.scratch / "evaluate" / "metrics.json").read_text())
-        found: dict[str, float] = {}
-        for task in (*reversed(TASKS), *declared_tasks()):  # PQ, the number of the whole picture, comes first
-            found |= headline_numbers(metrics, [task])
-        return {name: value for name, value in found.items() if value >= 0}
+        scores: dict[str, float] = {}
+        for task in (*reversed(TASKS), *declared_tasks()):  # PQ, which covers the whole image, comes first
+            scores |= headline_numbers(metrics, [task])
+        return {name: value for name, value in scores.items() if value >= 0}
 
 
 @dataclass
-class Agreement:
-    """How far a model agrees with another on pictures, per task: pixels of one class, and segments found again."""
+class AgreementScorer:
+    """Scores a model by how closely its segmentations agree with those of another model."""
 
     source: Path
-    pictures: tuple[Path, ...]
-    open_file: Open
+    images: tuple[Path, ...]
+    open_file: OpenModel
     kind: str = "agreement with the float model"
 
     def __call__(self, path: Path) -> dict[str, float]:
-        """Return the mean over pictures; 1 is full agreement."""
+        """Return the agreement per task, averaged over the images; 1 is full agreement."""
         rows = [
-            [_agreement(one, other) for one, other in zip(was, now, strict=True)]
-            for was, now in zip(self._expected, self._results(path), strict=True)
+            [_agreement(one, other) for one, other in zip(before, after, strict=True)]
+            for before, after in zip(self._expected, self._results(path), strict=True)
         ]
         return {task: float(np.mean(column)) for task, column in zip(self._tasks, zip(*rows, strict=True), strict=True)}
 
@@ -100,13 +100,13 @@ class Agreement:
 
     def _results(self, path: Path) -> Iterator[list[Segmentation]]:
         segmenter = self.open_file(path)
-        for picture in self.pictures:
-            pixels = read_image(picture)
+        for image in self.images:
+            pixels = read_image(image)
             yield [segmenter.predict([pixels], task)[0] for task in segmenter.manifest.tasks]
 
 
 def _agreement(one: Segmentation, other: Segmentation) -> float:
-    """Pixels of the same class where the maps hold classes; else matched segments over all, as F1."""
+    """Return the share of pixels with the same class if the maps hold classes, else the F1 score of matched segments."""
     if one.holds_classes:
         return float((one.map == other.map).mean())
     if not one.segments and not other.segments:
@@ -117,11 +117,11 @@ def _agreement(one: Segmentation, other: Segmentation) -> float:
 
 
 def _overlapping(one: NDArray[np.int32], other: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of ids, 0 left out, whose regions are the same by intersection over union."""
+    """Yield the pairs of segment ids (not 0, which is void) whose regions overlap by more than `MATCH_IOU`."""
     ids, counts = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1, return_counts=True)
     areas: list[dict[Any, int]] = [
         dict(zip(*np.unique(part, return_counts=True), strict=True)) for part in (one, other)
     ]
     for (first, second), shared in zip(ids.T.tolist(), counts.tolist(), strict=True):
-        if first and second and shared / (areas[0][first] + areas[1][second] - shared) > SAME:
+        if first and second and shared / (areas[0][first] + areas[1][second] - shared) > MATCH_IOU:
             yield first, second

@@ -1,4 +1,4 @@
-"""Where temporary files lie while a model is worked on: in memory where the model is encrypted."""
+"""Keep the temporary files of encrypted models in memory, so that no plain copy reaches a disk."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from oneformer_spec.errors import OneFormerError
 from oneformer_spec.files.encryption import is_encrypted
 
 MOUNTS = Path("/proc/mounts")
-KINDS = ("tmpfs", "ramfs")  # file systems that lie in memory
+MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 SHARED_MEMORY = Path("/dev/shm")
-COPIES = 6  # of a model, that onnxruntime's quantizer keeps at a time
+COPIES = 6  # of the model, that onnxruntime's quantizer has in temporary files at the same time
 
 
 @contextmanager
-def temporary_files(source: Path) -> Iterator[None]:
-    """Let `tempfile` use a folder in memory as long as an encrypted model is worked on, its usual one for a plain one.
+def safe_temporary_folder(source: Path) -> Iterator[None]:
+    """Make `tempfile` use a folder in memory inside the block if the model `source` is encrypted.
 
-    onnxruntime's quantizer hands graphs from step to step in temporary files.
+    onnxruntime's quantizer passes graphs between its steps in temporary files.
 
     Raises:
-        OneFormerError: The model is encrypted, and no folder in memory has room for it.
+        OneFormerError: The model is encrypted, but no file system in memory has enough room.
     """
     if not is_encrypted(source):
         yield
@@ -47,18 +47,19 @@ def _folder_in_memory(source: Path) -> Path:
     for folder, room in free.items():
         if room >= needed:
             return folder
-    found = ", ".join(f"{folder} has {room / 1e6:.0f}" for folder, room in free.items())
+    available = ", ".join(f"{folder} has {room / 1e6:.0f} MB free" for folder, room in free.items())
     raise OneFormerError(
-        f"{source}: is encrypted, so temporary files must lie in memory: they take {needed / 1e6:.0f} MB, "
-        f"{found or 'and there is no such folder'}; set TMPDIR to a folder on a larger tmpfs"
+        f"{source}: is encrypted, so its temporary files must be in memory; they need {needed / 1e6:.0f} MB, "
+        f"{available or 'but no such folder was found'}; set TMPDIR to a folder on a larger tmpfs"
     )
 
 
 def _is_in_memory(folder: Path) -> bool:
-    """Tell whether a folder's file system lies in memory; only Linux says so."""
+    """Whether a folder is on a file system in memory; False where that is unknown (outside Linux)."""
     if not MOUNTS.exists():
         return False
-    place = folder.resolve()
+    path = folder.resolve()
     rows = (line.split() for line in MOUNTS.read_text().splitlines())
-    mounts = {Path(where.replace("\\040", " ")): kind for _, where, kind, *_ in rows}  # of two on one place, the upper
-    return next((mounts[parent] for parent in (place, *place.parents) if parent in mounts), "") in KINDS
+    mounts = {Path(where.replace("\\040", " ")): kind for _, where, kind, *_ in rows}  # the last mount on a path wins
+    kind = next((mounts[parent] for parent in (path, *path.parents) if parent in mounts), "")
+    return kind in MEMORY_FILE_SYSTEMS

@@ -1,8 +1,8 @@
-"""Which layers can compute in INT8 without costing more than a score may lose.
+"""Find the layers that can run in INT8 while every score stays within its budget.
 
-All at once is tried first. Where that costs too much, groups of layers are quantized one at a time and the change of
-the network's outputs is measured; then the groups are added in the order of that change, and bisection finds how many
-go in. So the model is scored at most 1 + log2(groups) times.
+First all layers are tried together. If that costs too much, groups of layers are quantized one at a time to measure how
+much the network's outputs change; the groups are then ranked by that change, and bisection finds how many of them fit
+the budget. So the model is scored at most 1 + log2(groups) times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_deploy.quantization.calibration import Feed
-from oneformer_deploy.quantization.scores import Open
+from oneformer_deploy.quantization.scores import OpenModel
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import OneFormerError
 
@@ -24,13 +24,17 @@ FEWEST_GROUPS, MOST_GROUPS = 8, 32
 
 
 @dataclass(frozen=True)
-class Found:
-    """The layers that go to INT8, their scores, how often the model was scored, and the change that each group made."""
+class SearchResult:
+    """The outcome of `search`."""
 
     layers: list[str]
+    """The layers to quantize to INT8."""
     scores: Mapping[str, float]
+    """Scores of the model with these layers in INT8."""
     evaluations: int
+    """How many models were scored."""
     distances: Mapping[str, float] = field(default_factory=dict)
+    """How much the network's outputs changed with each group in INT8; empty if no ranking was needed."""
 
 
 def search(
@@ -41,32 +45,32 @@ def search(
     score: Callable[[list[str]], dict[str, float]],
     distance: Callable[[list[str]], float],
     report: Callable[[str], None],
-) -> Found:
-    """Return the largest set of layers that was found within the budget.
+) -> SearchResult:
+    """Return the largest set of layers found that keeps every score within the budget.
 
     Args:
         layers: Candidates, in the order of the graph.
-        before: Scores of the model as it is, 0..1.
-        budget: What each score may lose.
-        score: Scores of the model with these layers in INT8.
-        distance: Change of the outputs with these layers in INT8.
-        report: Told a line at a time.
+        before: Scores of the float model, 0..1.
+        budget: How much each score may drop.
+        score: Scores a model that has the given layers in INT8.
+        distance: Measures how much the outputs change with the given layers in INT8.
+        report: Called with one line of progress at a time.
 
     Raises:
-        OneFormerError: Even the gentlest group costs more.
+        OneFormerError: Even the least sensitive group exceeds the budget.
     """
     scores = score(list(layers))
     report(f"all {len(layers)} layers in INT8: {_described(before, scores)}")
-    if within(before, scores, budget):
-        return Found(list(layers), scores, 1)
-    groups = grouped(layers)
+    if within_budget(before, scores, budget):
+        return SearchResult(list(layers), scores, 1)
+    groups = group_layers(layers)
     progress = Progress("sensitivity", "groups")
     distances = {}
     for done, (name, members) in enumerate(groups.items(), 1):
         distances[name] = distance(members)
         progress(done, len(groups))
     order = sorted(groups, key=lambda name: distances[name])
-    position = {name: place for place, name in enumerate(layers)}
+    position = {name: index for index, name in enumerate(layers)}
     evaluations, good, bad, best = 1, 0, len(order), None
     while bad - good > 1:
         middle = (good + bad) // 2
@@ -74,25 +78,25 @@ def search(
         scores = score(chosen)
         evaluations += 1
         report(f"{middle} of {len(order)} groups in INT8: {_described(before, scores)}")
-        if within(before, scores, budget):
-            good, best = middle, Found(chosen, scores, evaluations, distances)
+        if within_budget(before, scores, budget):
+            good, best = middle, SearchResult(chosen, scores, evaluations, distances)
         else:
             bad = middle
     if best is None:
         raise OneFormerError(
-            f"quantize.max_metric_drop: no layers stay within {budget:g}; the gentlest group, {order[0]}, costs "
-            f"{_described(before, scores)}; raise it, or calibrate with more images"
+            f"quantize.max_metric_drop: no layer can be quantized within {budget:g}; the least sensitive group, "
+            f"{order[0]}, gives {_described(before, scores)}; raise max_metric_drop or calibrate with more images"
         )
-    return Found(best.layers, best.scores, evaluations, distances)
+    return SearchResult(best.layers, best.scores, evaluations, distances)
 
 
-def within(before: Mapping[str, float], after: Mapping[str, float], budget: float) -> bool:
-    """Tell whether no score lost more than the budget."""
+def within_budget(before: Mapping[str, float], after: Mapping[str, float], budget: float) -> bool:
+    """Whether no score dropped by more than the budget."""
     return all(before[name] - after[name] <= budget for name in before)
 
 
-def grouped(layers: Sequence[str]) -> dict[str, list[str]]:
-    """Return layers in groups: by the first parts of their paths, or neighbours together where names are no paths."""
+def group_layers(layers: Sequence[str]) -> dict[str, list[str]]:
+    """Split layers into named groups: by the leading parts of their paths, or into runs of neighbours."""
     for depth in range(1, 8):
         groups: dict[str, list[str]] = {}
         for name in layers:
@@ -109,24 +113,24 @@ def _described(before: Mapping[str, float], after: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {after[name]:.4f} ({after[name] - before[name]:+.4f})" for name in before)
 
 
-PICTURES = 4  # enough to rank groups of layers
+DISTANCE_BATCHES = 4  # enough to rank groups of layers
 
 
 class LogitDistance:
-    """Compares a quantized model with the float one on the first calibration pictures."""
+    """Measures how far the outputs of a quantized model are from the float model's, on a few calibration batches."""
 
     def __init__(
-        self, source: Path, candidate: Callable[[list[str]], Path], feeds: Sequence[Feed], open_file: Open
+        self, source: Path, write_candidate: Callable[[list[str]], Path], feeds: Sequence[Feed], open_file: OpenModel
     ) -> None:
-        """Compare with the file `source` what `candidate` writes, a file with these layers in INT8."""
-        self._source, self._candidate, self._open = source, candidate, open_file
-        self._feeds = feeds[:PICTURES]
+        """Compare with the float model `source`; `write_candidate` writes a model with the given layers in INT8."""
+        self._source, self._write_candidate, self._open = source, write_candidate, open_file
+        self._feeds = feeds[:DISTANCE_BATCHES]
 
     def __call__(self, layers: list[str]) -> float:
-        """Return the mean change of each output, as a part of its mean magnitude, summed over the outputs."""
-        found = self._outputs(self._candidate(layers))
-        pairs = zip(self._expected, found, strict=True)
-        return float(sum(np.abs(was - now).mean() / np.abs(was).mean() for was, now in pairs))
+        """Return the mean absolute change of each output relative to its mean magnitude, summed over the outputs."""
+        outputs = self._outputs(self._write_candidate(layers))
+        pairs = zip(self._expected, outputs, strict=True)
+        return float(sum(np.abs(before - after).mean() / np.abs(before).mean() for before, after in pairs))
 
     @cached_property
     def _expected(self) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""ONNX files in 8 bits: weights alone, or layers that compute in INT8 as far as the scores allow."""
+"""Quantize an ONNX file: its weights only, or as many layers to INT8 as the scores allow."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oneformer_deploy.extras import need_onnx
+from oneformer_deploy.extras import require_packages
 from oneformer_deploy.quantization import report as quantize_report
-from oneformer_deploy.quantization.scratch import temporary_files
+from oneformer_deploy.quantization.scratch import safe_temporary_folder
 from oneformer_deploy.runtimes.onnx_metadata import read_model, read_onnx_file
 from oneformer_spec.commands.run_folder import RunFolder
 from oneformer_spec.errors import OneFormerError, SpecError
@@ -22,13 +22,13 @@ from oneformer_spec.segmentation.model_file import open_model, runtime_of
 if TYPE_CHECKING:
     import onnx
 
-    from oneformer_deploy.quantization.scores import Open
-    from oneformer_deploy.quantization.search import Found
+    from oneformer_deploy.quantization.scores import OpenModel
+    from oneformer_deploy.quantization.search import SearchResult
 
 NAME, REPORT = "model_int8", "quantize.json"
 SUFFIXES = (".onnx", ".etlt")
 METADATA_KEY = "oneformer_quantized"
-# What onnxruntime's quantizer is asked for by name; it would ignore a misspelt one.
+# Options of onnxruntime's quantizer that `quantize.backend_kwargs` may set; onnxruntime itself ignores misspelt ones.
 OPTIONS = (
     "ActivationSymmetric",
     "CalibMovingAverage",
@@ -41,13 +41,14 @@ OPTIONS = (
 
 
 def run(spec: Spec, choose: ChooseLayers) -> None:
-    """Write `model_int8.onnx`, or `.etlt` as the source is, and `quantize.json` into the folder of the results.
+    """Write the quantized model and `quantize.json` into the results folder.
 
-    With `encryption_key` the model is encrypted, and the source may be.
+    The model is called `model_int8` and has the suffix of the source, .onnx or .etlt. With `encryption_key` it is
+    encrypted; the source may be encrypted, too.
 
     Raises:
-        SpecError: The file is no ONNX file, an option or a layer is unknown, or calibration images are missing.
-        UsageError: A package is missing, or the runtime of `evaluate` does not read the file.
+        SpecError: The source is not an ONNX file, an option or layer does not exist, or calibration images are missing.
+        UsageError: A package is missing, or the runtime set for `evaluate` cannot read the file.
         CheckpointError: The file cannot be read.
         OneFormerError: No layer can be quantized within `quantize.max_metric_drop`.
     """
@@ -55,13 +56,13 @@ def run(spec: Spec, choose: ChooseLayers) -> None:
     source = Path(options.model_path or "")
     if source.suffix.lower() not in SUFFIXES:
         raise SpecError(
-            f'quantize.model_path: found "{source}"; onnxruntime quantizes {" and ".join(SUFFIXES)} files, '
-            "for .pth set backend: torchao"
+            f'quantize.model_path: found "{source}"; onnxruntime quantizes {" and ".join(SUFFIXES)} files; '
+            "for .pth files set backend: torchao"
         )
     _check_options(spec)
     runtime_of(str(source), spec.evaluate)
     manifest = read_onnx_file(source, spec.encryption_key).manifest()
-    need_onnx("quantize", ("onnx", "sympy"))
+    require_packages("quantize", ("onnx", "sympy"))
     if spec.encryption_key:
         check_installed()
     from oneformer_deploy.engines import precision
@@ -69,11 +70,11 @@ def run(spec: Spec, choose: ChooseLayers) -> None:
 
     model = read_model(source, spec.encryption_key)
     if int8_graph.is_quantized(model) or any(entry.key == METADATA_KEY for entry in model.metadata_props):
-        raise OneFormerError(f"{source}: is quantized already; quantize the file that it was made of")
+        raise OneFormerError(f"{source}: is already quantized; quantize the original file instead")
     precision.name_nodes(model)
     precision.inline_constants(model.graph)
     if options.mode == "static_ptq":
-        with temporary_files(source):
+        with safe_temporary_folder(source):
             _static(spec, source, manifest, model, choose)
     else:
         _weights_only(spec, source, model, choose)
@@ -81,25 +82,27 @@ def run(spec: Spec, choose: ChooseLayers) -> None:
 
 def _check_options(spec: Spec) -> None:
     options, static = spec.quantize, spec.quantize.mode == "static_ptq"
-    problems = []
+    errors = []
     allowed = ("minmax", "max", "entropy") if static else ("minmax", "max", "rtn_dq")
     if options.algorithm not in (None, *allowed):
-        problems.append(
-            f"quantize.algorithm: {options.algorithm} does not go with {options.mode}, which takes {', '.join(allowed)}"
+        errors.append(
+            f"quantize.algorithm: found {options.algorithm}, expected one of {', '.join(allowed)} "
+            f"with mode {options.mode}"
         )
     if static and not spec.dataset.quant_calibration_dataset.images_dir:
-        problems.append(
-            "dataset.quant_calibration_dataset.images_dir: is not set; static_ptq needs images that show the range of "
-            "each layer's values"
+        errors.append(
+            "dataset.quant_calibration_dataset.images_dir: is not set; static_ptq needs images to measure each layer's "
+            "range of values"
         )
-    known = OPTIONS if static else ()
-    problems += [
-        f"quantize.backend_kwargs: no option {name!r}; {options.mode} takes {', '.join(known) or 'none'}"
+    allowed_options = OPTIONS if static else ()
+    errors += [
+        f"quantize.backend_kwargs: no such option: {name!r}; available with {options.mode}: "
+        f"{', '.join(allowed_options) or 'none'}"
         for name in options.backend_kwargs or {}
-        if name not in known
+        if name not in allowed_options
     ]
-    if problems:
-        raise SpecError(problems)
+    if errors:
+        raise SpecError(errors)
 
 
 def _weights_only(spec: Spec, source: Path, model: onnx.ModelProto, choose: ChooseLayers) -> None:
@@ -107,18 +110,17 @@ def _weights_only(spec: Spec, source: Path, model: onnx.ModelProto, choose: Choo
 
     kinds = weight_only.layers(model.graph)
     chosen = choose(kinds)
+    unchanged = [name for name in kinds if name not in set(chosen)]
     with RunFolder.open(spec, "quantize") as folder:
         weight_only.store_int8(model, chosen)
         _write(_target(spec, folder), model, spec, chosen)
-        _finish(
-            spec, folder, source, {"quantized": chosen, "kept": [name for name in kinds if name not in set(chosen)]}
-        )
+        _finish(spec, folder, source, {"quantized": chosen, "kept": unchanged})
 
 
 def _static(spec: Spec, source: Path, manifest: Manifest, model: onnx.ModelProto, choose: ChooseLayers) -> None:
     from oneformer_deploy.quantization import int8_graph
     from oneformer_deploy.quantization.calibration import open_calibration
-    from oneformer_deploy.quantization.scores import scorer
+    from oneformer_deploy.quantization.scores import make_scorer
     from oneformer_deploy.quantization.search import LogitDistance, search
     from oneformer_deploy.runtimes.onnxruntime_runtime import providers
 
@@ -141,64 +143,64 @@ def _static(spec: Spec, source: Path, manifest: Manifest, model: onnx.ModelProto
         layers = [name for name in quantizer.layers if quantizer.origin(name) in wanted]
         with RunFolder.open(spec, "quantize") as folder:
             open_file = _opener(spec)
-            score = scorer(spec, source, calibration.paths, Path(scratch), open_file)
+            score = make_scorer(spec, source, calibration.paths, Path(scratch), open_file)
             before = score(source)
 
-            def candidate(chosen: list[str]) -> Path:
+            def write_candidate(chosen: list[str]) -> Path:
                 path = Path(scratch) / "candidate.onnx"
                 _write(path, quantizer.quantized(chosen), spec, chosen)
                 return path
 
-            found = search(
+            result = search(
                 layers,
                 before=before,
                 budget=options.max_metric_drop,
-                score=lambda chosen: score(candidate(chosen)),
-                distance=LogitDistance(source, candidate, feeds, open_file),
+                score=lambda chosen: score(write_candidate(chosen)),
+                distance=LogitDistance(source, write_candidate, feeds, open_file),
                 report=lambda line: folder.status("RUNNING", line),
             )
-            _write(_target(spec, folder), quantizer.quantized(found.layers), spec, found.layers)
-            _finish(spec, folder, source, _facts(found, before, score.kind, list(quantizer.layers)))
+            _write(_target(spec, folder), quantizer.quantized(result.layers), spec, result.layers)
+            _finish(spec, folder, source, _facts(result, before, score.kind, list(quantizer.layers)))
 
 
-def _opener(spec: Spec) -> Open:
-    """Return what opens a model file as `evaluate` would: scores, distances and times are those of that runtime."""
+def _opener(spec: Spec) -> OpenModel:
+    """Return a function that opens model files as `evaluate` would, so scores and times are those of its runtime."""
     return lambda path: open_model(str(path), spec, spec.evaluate)
 
 
-def _facts(found: Found, before: dict[str, float], kind: str, layers: list[str]) -> dict[str, Any]:
-    kept = [name for name in layers if name not in set(found.layers)]
+def _facts(result: SearchResult, before: dict[str, float], kind: str, layers: list[str]) -> dict[str, Any]:
+    unchanged = [name for name in layers if name not in set(result.layers)]
     return {
         "scores_are": kind,
         "scores_before": before,
-        "scores_after": found.scores,
-        "evaluations": found.evaluations,
-        "distances": found.distances,
-        "quantized": found.layers,
-        "kept": kept,
+        "scores_after": result.scores,
+        "evaluations": result.evaluations,
+        "distances": result.distances,
+        "quantized": result.layers,
+        "kept": unchanged,
     }
 
 
 def _target(spec: Spec, folder: RunFolder) -> Path:
-    """Return the file to write; a name that ends with .etlt is an encrypted file's alone."""
+    """Return the path of the quantized model; only an encrypted file may have the suffix .etlt."""
     suffix = Path(spec.quantize.model_path or "").suffix.lower()
     return folder.path / f"{NAME}{suffix if spec.encryption_key else SUFFIXES[0]}"
 
 
 def _write(target: Path, model: onnx.ModelProto, spec: Spec, layers: list[str]) -> None:
-    """Write the model; its metadata say what was done to it, beside the manifest that came with it."""
+    """Write the model; its metadata records the quantization settings beside the manifest."""
     import json
 
-    done = {
+    settings = {
         "mode": spec.quantize.mode,
         "algorithm": spec.quantize.algorithm,
         "device": spec.quantize.device,
         "layers": len(layers),
     }
-    kept = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    others = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
     del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(done))
+    model.metadata_props.extend(others)
+    model.metadata_props.add(key=METADATA_KEY, value=json.dumps(settings))
     write_atomically(target, encrypted(model.SerializeToString(), spec.encryption_key))
 
 

@@ -1,7 +1,7 @@
-"""Weights in 8 bits, each output channel with a scale of its own; what is computed stays float32.
+"""Store weights in 8 bits with one scale per output channel; all computation stays in float32.
 
-Rounded to nearest: W is about scale * round(W / scale) with scale = max |W| / 127 of the channel. In the graph a
-DequantizeLinear stands where the weights were, so any runtime of ONNX 13 and later reads the file.
+Weights are rounded to the nearest step: W ≈ scale * round(W / scale), where scale = max |W| / 127 of the channel. In
+the graph a DequantizeLinear node replaces the float weights, so every runtime for ONNX 13 or later can read the file.
 """
 
 from __future__ import annotations
@@ -13,27 +13,29 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from oneformer_deploy.engines.precision import from_task_alone
+from oneformer_deploy.engines.precision import depending_on_task_only, drop_unused_initializers
 
 LARGEST = 127
 
 
 def layers(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the names of the layers whose weights can be stored so, with their kind.
+    """Return the layers whose weights can be stored in 8 bits, and the kind of each, by name.
 
-    Those that depend on the task tokens alone stay: ids up to 49407 multiply rounding errors.
+    Layers that depend only on the task tokens are left out: token ids of up to 49407 would magnify rounding errors.
     """
     constants = {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
-    exact = from_task_alone(graph)
+    must_stay_float = depending_on_task_only(graph)
     return {
         node.name: node.op_type
         for node in graph.node
-        if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in constants and node.name not in exact
+        if node.op_type in ("Conv", "Gemm", "MatMul")
+        and node.input[1] in constants
+        and node.name not in must_stay_float
     }
 
 
 def store_int8(model: onnx.ModelProto, chosen: Sequence[str]) -> None:
-    """Store the weights of layers in 8 bits, in place; weights that other nodes use too stay as they are for those."""
+    """Store the weights of the chosen layers in 8 bits, in place; other nodes that share these weights keep floats."""
     graph, names = model.graph, set(chosen)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     done: dict[tuple[str, int], str] = {}
@@ -57,15 +59,19 @@ def store_int8(model: onnx.ModelProto, chosen: Sequence[str]) -> None:
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    drop_unused_initializers(graph)
 
 
 def rounded(weights: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return weights as int8 of the same shape, and the scale of each channel along `axis`; zeros have scale 1."""
-    others = tuple(place for place in range(weights.ndim) if place != axis)
+    """Round weights to int8 of the same shape; return them and the scale of each channel along `axis`, float32 (C,).
+
+    A channel of zeros has scale 1.
+
+    >>> values, scales = rounded(np.array([[0.5, -2.0], [0.0, 0.0]], dtype=np.float32), axis=0)
+    >>> values.tolist(), scales.shape
+    ([[32, -127], [0, 0]], (2,))
+    """
+    others = tuple(index for index in range(weights.ndim) if index != axis)
     largest = np.abs(weights).max(axis=others, keepdims=True)
     scales = np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
     values = np.clip(np.rint(weights / scales), -LARGEST, LARGEST).astype(np.int8)

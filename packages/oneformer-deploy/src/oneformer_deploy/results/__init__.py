@@ -1,1 +1,1 @@
-"""The files that inference writes."""
+"""The output files of inference."""

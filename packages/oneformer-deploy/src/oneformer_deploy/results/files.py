@@ -1,4 +1,4 @@
-"""The files of one result: an overlay picture, a PNG of labels or ids, and a JSON of segments, at the image's size."""
+"""The output files for one image: an overlay picture, a PNG label or id map, and a JSON list of segments."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.pictures.overlay import overlay
 from oneformer_spec.results import Segment, Segmentation
 
-SUFFIXES = {"overlay": ".jpg", "labels": ".png", "segments": ".json"}  # folder -> what is added to the image's name
+SUFFIXES = {"overlay": ".jpg", "labels": ".png", "segments": ".json"}  # output folder -> suffix added to the image name
 JPEG = {"quality": 92, "subsampling": 0}  # full colour resolution keeps small letters sharp
 MAX_EDGE = 65500  # pixels, a limit of JPEG libraries
-PNG = {"compress_level": 3}  # maps of few values shrink hardly further
+PNG = {"compress_level": 3}  # higher levels hardly help for maps with few values
 
 
 def output_paths(folder: Path, image: PurePath) -> dict[str, Path]:
-    """The three files of an image, by the folder they are in; ``image`` is relative to the folder of images."""
+    """Return the paths of an image's three output files by kind; ``image`` is relative to the input folder.
+
+    >>> str(output_paths(Path("results"), PurePath("street/a.jpg"))["labels"])
+    'results/labels/street/a.jpg.png'
+    """
     return {name: folder / name / image.with_name(image.name + suffix) for name, suffix in SUFFIXES.items()}
 
 
 def write_results(
     folder: Path, name: PurePath, image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels
 ) -> None:
-    """Write, or replace, the three files of an image (H, W, 3) named ``name``; each is wholly there or as before."""
+    """Write or replace the three output files of the RGB image (H, W, 3) called ``name``, each one atomically."""
     paths = output_paths(folder, name)
     write_atomically(paths["segments"], segments_json(name, segmentation))
     write_atomically(paths["labels"], _encoded(label_image(segmentation, labels), "PNG", **PNG))
@@ -39,10 +43,10 @@ def write_results(
 
 
 def label_image(segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """The map as pixels of a PNG, 0 = void.
+    """Return a segmentation's map as the pixels of a PNG; 0 is void.
 
-    Classes: (H, W) category ids in 8 bits, or 16 where the label map has ids above 255. Segments: (H, W, 3) segment
-    ids as COCO panoptic writes them, id = R + 256 G + 65536 B.
+    Maps of classes: category ids (H, W) with 8 bits, or 16 bits if the label map has ids above 255. Maps of segments:
+    segment ids (H, W, 3) encoded as in COCO panoptic, id = R + 256 G + 65536 B.
     """
     largest = max(label.id for label in labels)
     if segmentation.holds_classes and largest < 2**8:
@@ -54,7 +58,10 @@ def label_image(segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8]
 
 
 def segments_json(name: PurePath, segmentation: Segmentation) -> str:
-    """The segments as JSON, one per line; ``score`` is null for semantic classes, instances carry their mask as RLE."""
+    """Return the segments as JSON, one per line.
+
+    ``score`` is null for semantic classes. Instances include their mask, run-length encoded.
+    """
     height, width = segmentation.map.shape
     head = {"image": name.as_posix(), "height": height, "width": width, "task": str(segmentation.task)}
     lines = [json.dumps(_row(segment), allow_nan=False) for segment in segmentation.segments]

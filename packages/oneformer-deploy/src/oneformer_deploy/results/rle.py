@@ -1,4 +1,4 @@
-"""COCO's run-length encoding, uncompressed: how many 0s, 1s, 0s … follow each other down the columns of a mask."""
+"""COCO's uncompressed run-length encoding: the lengths of the runs of 0s, 1s, 0s, … down the columns of a mask."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rle = dict[str, list[int]]
-"""``size``: height and width; ``counts``: run lengths in column-major order, the first one of 0s (it may be 0)."""
+"""``size``: height and width; ``counts``: run lengths in column-major order, starting with 0s (that run may be 0)."""
 
 
 def encode(mask: NDArray[np.bool_], bbox: tuple[int, int, int, int] | None = None) -> Rle:
-    """Encode a mask (H, W); only the columns of ``bbox`` (x, y, width, height) are read when it is given."""
+    """Encode a mask (H, W). With ``bbox`` (x, y, width, height) only the columns inside it are read, which is faster.
+
+    >>> encode(np.array([[False, True], [False, True]]))
+    {'size': [2, 2], 'counts': [2, 2]}
+    """
     height, width = mask.shape
     left, _, across, _ = bbox or (0, 0, width, height)
     columns = np.ascontiguousarray(mask[:, left : left + across].T).reshape(-1)  # column-major
@@ -23,7 +27,7 @@ def encode(mask: NDArray[np.bool_], bbox: tuple[int, int, int, int] | None = Non
 
 
 def decode(rle: Rle) -> NDArray[np.bool_]:
-    """Return the mask (H, W) of an encoding."""
+    """Decode to a mask (H, W)."""
     height, width = rle["size"]
     values = np.arange(len(rle["counts"])) % 2 == 1
     return np.repeat(values, rle["counts"]).reshape(width, height).T

@@ -1,1 +1,1 @@
-"""Runtimes of exported models: onnxruntime, OpenVINO, TensorRT."""
+"""Runtimes for exported models: onnxruntime, OpenVINO and TensorRT."""

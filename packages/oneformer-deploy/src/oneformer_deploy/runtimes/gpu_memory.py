@@ -1,4 +1,4 @@
-"""Memory on one GPU and copies to and from it, by CUDA's own Python bindings: no torch."""
+"""GPU memory and copies to and from it, through CUDA's own Python bindings instead of torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ HINT = "python -m pip install cuda-bindings"
 
 
 def cuda_runtime() -> ModuleType:
-    """Return the bindings of CUDA's runtime; UsageError where they are not installed."""
+    """Import the Python bindings of the CUDA runtime.
+
+    Raises:
+        UsageError: They are not installed; the message gives the pip command.
+    """
     if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
-        raise UsageError(f"engines need CUDA's Python bindings; get them with: {HINT}")
+        raise UsageError(f"engines need CUDA's Python bindings; install them with: {HINT}")
     from cuda.bindings import runtime
 
     module: ModuleType = runtime
@@ -26,24 +30,24 @@ def cuda_runtime() -> ModuleType:
 
 
 def count_gpus() -> int:
-    """Return how many GPUs the driver shows; 0 without a driver."""
+    """Return the number of CUDA GPUs; 0 without a driver."""
     error, count = cuda_runtime().cudaGetDeviceCount()
     return int(count) if int(error) == 0 else 0
 
 
 def gpu_name(index: int) -> str:
-    """Return what the maker calls a GPU."""
+    """Return the product name of a GPU."""
     properties = _checked(cuda_runtime().cudaGetDeviceProperties(index))
     return bytes(properties.name).split(b"\0")[0].decode()
 
 
 def select_gpu(index: int) -> None:
-    """Let this thread's CUDA calls, TensorRT's as well, go to one GPU."""
+    """Make a GPU current for all CUDA calls of this thread, including TensorRT's."""
     _checked(cuda_runtime().cudaSetDevice(index))
 
 
 class GpuMemory:
-    """Named buffers that grow as needed, and one stream that all work is put on in order."""
+    """Named GPU buffers that grow as needed, and one CUDA stream on which all work runs in order."""
 
     def __init__(self) -> None:
         self._cuda = cuda_runtime()
@@ -53,9 +57,9 @@ class GpuMemory:
 
     def reserve(self, name: str, size: int) -> int:
         """Return the address of a buffer of at least `size` bytes."""
-        address, have = self._buffers.get(name, (0, 0))
-        if have < size:
-            if have:
+        address, capacity = self._buffers.get(name, (0, 0))
+        if capacity < size:
+            if capacity:
                 self.synchronize()
                 _checked(self._cuda.cudaFree(address))
                 del self._buffers[name]
@@ -64,14 +68,14 @@ class GpuMemory:
         return address
 
     def upload(self, name: str, values: NDArray[np.float32]) -> int:
-        """Copy an array that is contiguous into a buffer and return its address."""
+        """Start copying a contiguous array into a buffer and return the buffer's address."""
         address = self.reserve(name, values.nbytes)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         _checked(self._cuda.cudaMemcpyAsync(address, values.ctypes.data, values.nbytes, kind, self.stream))
         return address
 
     def download(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Return a copy of a buffer as float32; it is filled once `synchronize` returns."""
+        """Start copying a buffer into a new float32 array and return it; it is complete after `synchronize`."""
         values = np.empty(shape, dtype=np.float32)
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         address = self._buffers[name][0]
@@ -79,7 +83,7 @@ class GpuMemory:
         return values
 
     def synchronize(self) -> None:
-        """Wait for all work of the stream."""
+        """Wait for all work on the stream."""
         _checked(self._cuda.cudaStreamSynchronize(self.stream))
 
 
@@ -88,9 +92,9 @@ def _free(cuda: ModuleType, buffers: dict[str, tuple[int, int]]) -> None:
         cuda.cudaFree(address)
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
-    """Return the value behind CUDA's error code; OneFormerError where the code is one."""
-    error, *values = answer
+def _checked(result: tuple[Any, ...]) -> Any:
+    """Unpack the (error code, value) that CUDA's bindings return; raise OneFormerError if the call failed."""
+    error, *values = result
     if int(error) != 0:
         raise OneFormerError(f"CUDA: {getattr(error, 'name', error)}")
     return values[0] if values else None

@@ -1,4 +1,4 @@
-"""What the runtimes of ONNX files share: which input is which, and whether a graph fits its manifest."""
+"""Identify the inputs and outputs of a model graph and check that the graph fits its manifest; used by all runtimes."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from oneformer_spec.segmentation.manifest import Manifest
 from oneformer_spec.segmentation.segmenter import Run, Segmenter
 
 Axes = Sequence[Any]
-"""Sizes of a tensor's axes: a number, or anything else where an axis is open."""
+"""Sizes of a tensor's axes: an int for a fixed axis, anything else for an open one."""
 
 
 @dataclass(frozen=True)
 class Interface:
-    """What a graph calls its inputs and outputs, by role, and the batch and size that it insists on."""
+    """The inputs and outputs of a model graph."""
 
     names: Mapping[str, str]
+    """The graph's name for each role: image, task_tokens, class_logits, mask_logits."""
     batch: int | None
+    """The only batch size that the graph accepts; None: any."""
     size: Size | None
+    """The only image size (height, width) that the graph accepts; None: any."""
 
     def segmenter(self, run: Run, manifest: Manifest) -> Segmenter:
-        """Return the segmenter of a graph: what is fixed in it wins over its manifest."""
+        """Return a segmenter for the graph; its fixed sizes override those in the manifest."""
         return Segmenter(run, replace(manifest, fixed_size=self.size), fixed_batch=self.batch)
 
 
 def read_interface(
     path: Path, inputs: Mapping[str, Axes], outputs: Mapping[str, Axes], manifest: Manifest
 ) -> Interface:
-    """Find the roles of a graph's inputs and outputs, given by name.
+    """Identify a graph's inputs and outputs by their names.
 
     Raises:
-        CheckpointError: One is missing, or a fixed axis contradicts the manifest.
+        CheckpointError: An input or output is missing, or a fixed axis contradicts the manifest.
     """
     names = _names(path, inputs, INPUTS) | _names(path, outputs, OUTPUTS)
     axes = {role: {**inputs, **outputs}[name] for role, name in names.items()}
@@ -46,29 +49,37 @@ def read_interface(
 
 
 def _names(path: Path, present: Mapping[str, Axes], roles: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What the graph calls each role. CheckpointError where one is missing."""
-    found = {role: next((name for name in names if name in present), None) for role, names in roles.items()}
-    missing = [role for role, name in found.items() if name is None]
+    """Return the graph's name for each role; raise CheckpointError if one is missing."""
+    matches = {role: next((name for name in names if name in present), None) for role, names in roles.items()}
+    missing = [role for role, name in matches.items() if name is None]
     if missing:
-        raise CheckpointError(f"{path}: the graph has no {' or '.join(missing)}, only {', '.join(sorted(present))}")
-    return {role: name for role, name in found.items() if name is not None}
+        raise CheckpointError(f"{path}: the graph has no {' or '.join(missing)}; it has {', '.join(sorted(present))}")
+    return {role: name for role, name in matches.items() if name is not None}
 
 
 def _check(path: Path, axes: Mapping[str, Axes], manifest: Manifest) -> None:
-    """CheckpointError where a fixed axis of the graph contradicts the manifest."""
+    """Raise CheckpointError if a fixed axis of the graph contradicts the manifest."""
     if len(axes["image"]) != 4:
-        raise CheckpointError(f"{path}: image has {len(axes['image'])} axes, not batch, channel, height, width")
+        raise CheckpointError(
+            f"{path}: image has {len(axes['image'])} axes, expected 4 (batch, channel, height, width)"
+        )
     expected = {
         ("image", 1): (3, "colour channels"),
         ("task_tokens", 1): (len(next(iter(manifest.task_tokens.values()))), "task tokens"),
-        ("class_logits", 2): (len(manifest.labels) + 1, "classes and one for no object"),
+        ("class_logits", 2): (len(manifest.labels) + 1, "classes, including one for no object"),
     }
     for (role, axis), (size, what) in expected.items():
-        found = axes[role][axis] if axis < len(axes[role]) else None  # an axis may be unknown
-        if isinstance(found, int) and found != size:
-            raise CheckpointError(f"{path}: {role} has {found} entries on axis {axis}, the manifest {size} {what}")
+        actual = axes[role][axis] if axis < len(axes[role]) else None  # the number of axes may be unknown
+        if isinstance(actual, int) and actual != size:
+            raise CheckpointError(
+                f"{path}: {role} has {actual} entries on axis {axis}, but the manifest has {size} {what}"
+            )
 
 
 def one_line(error: BaseException) -> str:
-    """A library's message, on one line."""
+    r"""Return an exception's message on one line, or its type if it has no message.
+
+    >>> one_line(ValueError("a message\n  of two lines"))
+    'a message of two lines'
+    """
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""What an ONNX file says about itself, read by skipping over the graph: milliseconds, whatever the file's size.
+"""Read the metadata of an ONNX file without loading the graph; this takes milliseconds for a file of any size.
 
-An ONNX file is one protobuf message, `ModelProto`: a row of fields, each a key (field number and wire type) and a value
-(https://protobuf.dev/programming-guides/encoding/).
+An ONNX file is one protobuf message, `ModelProto`: a sequence of fields, each a key (field number and wire type) and a
+value (https://protobuf.dev/programming-guides/encoding/). The field with the graph is skipped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from oneformer_deploy.runtimes.interface import one_line
 from oneformer_spec.errors import CheckpointError
-from oneformer_spec.files.encryption import is_encrypted, opened
+from oneformer_spec.files.encryption import is_encrypted, open_decrypted
 from oneformer_spec.segmentation.manifest import METADATA_KEY, Manifest
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ OPSET_DOMAIN, OPSET_VERSION = 1, 2
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 INITIALIZER, RAW_DATA, DATA_LOCATION, EXTERNAL = 5, 9, 14, 1
 
-MAX_FIELD = 64 * 2**20  # bytes: nothing outside the graph is this large
+MAX_FIELD = 64 * 2**20  # bytes; no field outside the graph is larger
 
 
 @dataclass
 class OnnxFile:
-    """The facts of an ONNX file outside its graph; ``opsets`` by operator domain, "" being ONNX's own."""
+    """The metadata of an ONNX file; ``opsets`` maps operator domains ("" is ONNX's own) to versions."""
 
     path: Path
     num_bytes: int
@@ -45,23 +45,30 @@ class OnnxFile:
     has_graph: bool = False
 
     def manifest(self) -> Manifest:
-        """The manifest that the export wrote. CheckpointError when there is none."""
+        """Parse the manifest that the export wrote.
+
+        Raises:
+            CheckpointError: The file has no manifest, or a damaged one.
+        """
         if METADATA_KEY not in self.metadata:
-            maker = f"made by {self.producer}" if self.producer else "made elsewhere"
+            producer = f"written by {self.producer}" if self.producer else "of unknown origin"
             raise CheckpointError(
-                f"{self.path}: an ONNX file without a oneformer manifest ({maker}); `oneformer export` writes one"
+                f"{self.path}: this ONNX file ({producer}) has no oneformer manifest; `oneformer export` writes one"
             )
         return Manifest.from_json(self.metadata[METADATA_KEY], self.path)
 
 
 def read_onnx_file(path: Path | str, key: str | None = None) -> OnnxFile:
-    """Read the facts of a file, encrypted or not. CheckpointError when it is missing, truncated, or not ONNX.
+    """Read the metadata of an ONNX file, which may be encrypted.
 
-    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    Without `key`, an encrypted file is decrypted with ONEFORMER_ENCRYPTION_KEY.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, or not an ONNX file.
     """
     path = Path(path)
     try:
-        with opened(path, key) as file:
+        with open_decrypted(path, key) as file:
             facts = OnnxFile(path, file.seek(0, os.SEEK_END))
             file.seek(0)
             _read(facts, file)
@@ -77,35 +84,37 @@ def read_onnx_file(path: Path | str, key: str | None = None) -> OnnxFile:
 
 
 def graph_source(path: Path, key: str | None = None) -> str | bytes:
-    """What a runtime reads: the file's path, or what is in an encrypted one, which never touches the disk.
+    """Return what a runtime loads: the path of a plain file, or the decrypted bytes of an encrypted one.
 
-    CheckpointError where an encrypted file names other files, which would have to be plain.
+    Raises:
+        CheckpointError: An encrypted file stores weights in other files, which would not be encrypted.
     """
     if not is_encrypted(path):
         return str(path)
-    with opened(path, key) as file:
+    with open_decrypted(path, key) as file:
         if _has_external_data(file):
-            raise CheckpointError(f"{path}: is encrypted, but keeps weights in other files; export it again")
+            raise CheckpointError(f"{path}: is encrypted but stores weights in other files; export the model again")
         file.seek(0)
         return file.read()
 
 
 def read_model(path: Path, key: str | None = None) -> onnx.ModelProto:
-    """Return the whole model, its weights inside, encrypted or not; needs the package onnx.
+    """Load a whole model with its weights; the file may be encrypted. Needs the package onnx.
 
-    CheckpointError where the graph is damaged, or weights that lie in other files are not there.
+    Raises:
+        CheckpointError: The graph is damaged, or a file with external weights is missing.
     """
     import onnx
 
     source = graph_source(path, key)
     try:
         return onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
-    except Exception as error:  # those of protobuf, of onnx's checker, of the file system
+    except Exception as error:  # errors of protobuf, of onnx's checker, of the file system
         raise CheckpointError(f"{path}: onnx cannot load it: {one_line(error)}") from error
 
 
 def _has_external_data(file: BinaryIO) -> bool:
-    """Tell whether weights of a model lie in other files."""
+    """Whether a model stores weights in other files."""
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     return any(
@@ -119,13 +128,13 @@ def _has_external_data(file: BinaryIO) -> bool:
 
 
 class _TruncatedError(Exception):
-    """The file ends where an ONNX file goes on."""
+    """The file ends too early."""
 
 
 def _read(facts: OnnxFile, file: BinaryIO) -> None:
-    """Fill in the facts from the fields of a `ModelProto`."""
+    """Fill in the metadata from the fields of a `ModelProto`."""
     if facts.num_bytes == 0:
-        raise ValueError("it is empty")
+        raise ValueError("the file is empty")
     try:
         for number, value in _fields(file, facts.num_bytes, skip=GRAPH):
             if number == IR_VERSION:
@@ -141,17 +150,21 @@ def _read(facts: OnnxFile, file: BinaryIO) -> None:
                 entry = _message(value)
                 facts.metadata[_text(entry.get(ENTRY_KEY, b""))] = _text(entry.get(ENTRY_VALUE, b""))
     except EOFError as error:
-        if facts.ir_version:  # every writer puts it first: without it these bytes are something else
+        if facts.ir_version:  # every writer puts it first; a file without it is something else
             raise _TruncatedError(str(error)) from None
         raise ValueError(str(error)) from None
     if not facts.has_graph:
-        raise ValueError("it holds no graph")
+        raise ValueError("it contains no graph")
 
 
 def _fields(file: BinaryIO, end: int, skip: int = 0) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field up to byte ``end``; of field ``skip`` the size, the file standing at its value.
+    """Yield the number and value of each field up to byte ``end``.
 
-    EOFError where the bytes end inside a field, ValueError where they are no protobuf.
+    For the field ``skip``, yield its size instead of its value, with the file positioned at the value.
+
+    Raises:
+        EOFError: The bytes end inside a field.
+        ValueError: The bytes are not protobuf.
     """
     while file.tell() < end:
         number, wire_type = divmod(_varint(file), 8)
@@ -160,37 +173,37 @@ def _fields(file: BinaryIO, end: int, skip: int = 0) -> Iterator[tuple[int, int 
             continue
         sizes = {FIXED64: 8, FIXED32: 4}
         if number == 0 or wire_type not in (LENGTH, *sizes):
-            raise ValueError(f"byte {file.tell() - 1} starts no protobuf field")
+            raise ValueError(f"no protobuf field starts at byte {file.tell() - 1}")
         size = sizes.get(wire_type) or _varint(file)
         if file.tell() + size > end:
-            raise EOFError(f"{end} bytes of at least {file.tell() + size}")
+            raise EOFError(f"it has {end} bytes, expected at least {file.tell() + size}")
         if number == skip:
             after = file.tell() + size
             yield number, size
             file.seek(after)
         elif size > MAX_FIELD:
-            raise ValueError(f"its field {number} holds {size} bytes")
+            raise ValueError(f"field {number} has {size} bytes")
         else:
             yield number, file.read(size)
 
 
 def _varint(file: BinaryIO) -> int:
-    """An integer of seven bits per byte, the lowest first; the eighth bit says that more follow."""
+    """Read a variable-length integer: seven bits per byte, lowest first; the eighth bit says that more bytes follow."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)
         if not byte:
-            raise EOFError(f"{file.tell()} bytes, which end inside a number")
+            raise EOFError(f"it has {file.tell()} bytes and ends inside a number")
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
-    raise ValueError(f"byte {file.tell() - 1} is in no number")
+    raise ValueError(f"the number that ends at byte {file.tell() - 1} is too long")
 
 
 def _message(value: int | bytes) -> dict[int, int | bytes]:
-    """The fields of a message inside a message; of repeated ones the last."""
+    """Return the fields of a nested message; of a repeated field, the last value."""
     if isinstance(value, int):
-        raise ValueError("a number stands for a message")
+        raise ValueError("found a number, expected a message")
     try:
         return dict(_fields(io.BytesIO(value), len(value)))
     except EOFError as error:
@@ -199,11 +212,11 @@ def _message(value: int | bytes) -> dict[int, int | bytes]:
 
 def _number(value: int | bytes) -> int:
     if isinstance(value, bytes):
-        raise ValueError("a text stands for a number")
+        raise ValueError("found text, expected a number")
     return value
 
 
 def _text(value: int | bytes) -> str:
     if isinstance(value, int):
-        raise ValueError("a number stands for a text")
+        raise ValueError("found a number, expected text")
     return value.decode()

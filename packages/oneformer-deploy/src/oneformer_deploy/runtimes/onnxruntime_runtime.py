@@ -1,4 +1,4 @@
-"""The runtime of `.onnx` files: onnxruntime behind a Segmenter."""
+"""Run `.onnx` files with onnxruntime."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ Provider = str | tuple[str, dict[str, str]]
 
 
 def open(path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None) -> Segmenter:
-    """The model of an ONNX file.
+    """Open an ONNX file for segmentation.
 
     Args:
-        path: The file, with a manifest in its metadata.
-        device: "cpu", "cuda", "cuda:N", or "auto": CUDA where this onnxruntime has it, else the CPU.
-        num_threads: CPU threads of one operator; None takes one per physical core.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
+        path: An ONNX file with a manifest in its metadata.
+        device: "cpu", "cuda", "cuda:N", or "auto": CUDA if this onnxruntime supports it, else the CPU.
+        num_threads: CPU threads per operator; None: one per physical core.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: The file is missing, truncated, foreign or contradicts its manifest, or there is no device.
+        CheckpointError: The file is missing, truncated, has no manifest or contradicts it, or the device does not
+            exist.
     """
     return _open(Path(path), key, providers(Path(path), device), num_threads)
 
@@ -40,15 +41,16 @@ def open(path: Path | str, device: str = "auto", num_threads: int | None = None,
 def open_tensorrt(
     path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None
 ) -> Segmenter:
-    """The model of an ONNX file on onnxruntime's TensorRT provider, which builds an engine when the first image comes.
+    """Open an ONNX file on onnxruntime's TensorRT provider, which builds an engine when the first image arrives.
 
-    What TensorRT does not take runs on CUDA. Arguments and errors are those of `open`, without the device "cpu".
+    Operators that TensorRT does not support run on CUDA. Arguments and errors are those of `open`, except that the
+    device "cpu" is not available.
     """
     path = Path(path)
     cuda = providers(path, "cuda" if device == "auto" else device)[0]
     _require(path, TENSORRT, "the runtime onnxruntime-tensorrt")
     if not isinstance(cuda, tuple):
-        raise CheckpointError(f"{path}: no device {device!r} for TensorRT; there are auto, cuda and cuda:N")
+        raise CheckpointError(f"{path}: no device {device!r} for TensorRT; available: auto, cuda and cuda:N")
     return _open(path, key, [(TENSORRT, cuda[1]), cuda, CPU], num_threads)
 
 
@@ -70,18 +72,22 @@ def _session(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = num_threads or 0  # 0: one per physical core
     if num_threads or int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1:
-        # Whoever leaves cores to others does not want threads that wait for work by spinning on them.
+        # When cores are shared, idle threads must not block them by spinning while they wait for work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(graph_source(path, key), options, providers=providers)
     except CheckpointError:
         raise
-    except Exception as error:  # onnxruntime has a dozen exception types of no common base
+    except Exception as error:  # onnxruntime has a dozen exception types without a common base
         raise CheckpointError(f"{path}: onnxruntime cannot load it: {one_line(error)}") from error
 
 
 def providers(path: Path, device: str) -> list[Provider]:
-    """Return what onnxruntime runs a file on, in order; CheckpointError where there is no such device."""
+    """Return onnxruntime's execution providers for a device, in order of preference.
+
+    Raises:
+        CheckpointError: The device does not exist; the message begins with `path`.
+    """
     available = onnxruntime.get_available_providers()
     kind, _, number = device.partition(":")
     if kind == "auto":
@@ -89,7 +95,7 @@ def providers(path: Path, device: str) -> list[Provider]:
     if kind == "cpu" and not number:
         return [CPU]
     if kind != "cuda" or not (number or "0").isdecimal():
-        raise CheckpointError(f"{path}: no device {device!r}; there are auto, cpu, cuda and cuda:N")
+        raise CheckpointError(f"{path}: no device {device!r}; available: auto, cpu, cuda and cuda:N")
     _require(path, CUDA, f"device {device!r}")
     return [(CUDA, {"device_id": number or "0"}), CPU]
 
@@ -98,8 +104,8 @@ def _require(path: Path, provider: str, what: str) -> None:
     available = onnxruntime.get_available_providers()
     if provider not in available:
         raise CheckpointError(
-            f"{path}: {what} needs onnxruntime's {provider}, here are {', '.join(available)}; "
-            "get it with: python -m pip install onnxruntime-gpu"
+            f"{path}: {what} needs onnxruntime's {provider}; this installation has {', '.join(available)}; "
+            "install it with: python -m pip install onnxruntime-gpu"
         )
 
 

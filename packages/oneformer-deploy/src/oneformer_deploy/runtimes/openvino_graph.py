@@ -1,7 +1,7 @@
-"""An OpenVINO graph that runs in two parts: what sees nothing but the task's tokens, and the rest.
+"""Run an OpenVINO graph in two parts: the part that depends only on the task tokens, in fp32, and the rest.
 
-The tokens are word numbers up to 49,407, which 16-bit formats round to other words; their part computes in fp32
-whatever the rest does. It takes microseconds.
+Task tokens are ids of up to 49,407, which 16-bit formats would round to other ids. So their part, which takes
+microseconds, always computes in fp32.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from openvino import opset13
 
 
 class Graph:
-    """A graph that runs a batch at a time, or pictures side by side; each way is compiled when it is first taken."""
+    """A compiled model graph that runs a batch as a whole or image by image; each way is compiled on first use."""
 
     def __init__(
         self, core: openvino.Core, model: openvino.Model, names: Mapping[str, str], settings: Mapping[str, Any]
@@ -30,27 +30,27 @@ class Graph:
         self._queue: openvino.AsyncInferQueue | None = None
 
     def run(self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        """Run a batch with all threads."""
-        found = self._request.infer(self._inputs(image, task_tokens), share_inputs=True)
-        classes, masks = (found[index] for index in self._wanted)
+        """Run a batch as a whole, with all threads."""
+        outputs = self._request.infer(self._inputs(image, task_tokens), share_inputs=True)
+        classes, masks = (outputs[index] for index in self._wanted)
         return classes, masks
 
     def run_each(self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> tuple[Any, Any]:
-        """Run a batch as pictures that share the threads: as many at once as the first batch has, or threads are.
+        """Run the images of a batch concurrently, which is faster: threads that share one image wait at every node.
 
-        Threads of one picture wait for each other at every node.
+        The number of concurrent images is the size of the first batch, limited by the number of threads.
         """
         if self._queue is None:
             settings = {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": len(image)}
             self._queue = openvino.AsyncInferQueue(self._compiled(settings))
         queue = self._queue
-        found: list[tuple[Any, Any]] = [(None, None)] * len(image)
-        queue.set_callback(lambda request, row: found.__setitem__(row, self._copied(request)))
+        results: list[tuple[Any, Any]] = [(None, None)] * len(image)
+        queue.set_callback(lambda request, row: results.__setitem__(row, self._copied(request)))
         inputs = [self._inputs(image[row : row + 1], task_tokens[row : row + 1]) for row in range(len(image))]
         for row, values in enumerate(inputs):
             queue.start_async(values, row, share_inputs=True)
         queue.wait_all()
-        classes, masks = (np.concatenate(rows) for rows in zip(*found, strict=True))
+        classes, masks = (np.concatenate(rows) for rows in zip(*results, strict=True))
         return classes, masks
 
     def _inputs(self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]) -> list[Any]:
@@ -69,19 +69,19 @@ class Graph:
 
 
 class Parts(NamedTuple):
-    """`task` takes the tokens; `rest` takes the image, and what `task` gives, in that order."""
+    """The two parts of a graph: `task` takes the task tokens; `rest` takes the image, then the outputs of `task`."""
 
     task: openvino.Model
     rest: openvino.Model
 
 
 def split(model: openvino.Model, image: str, tokens: str) -> Parts:
-    """Cut a graph, which is used up, at what the task's tokens alone decide.
+    """Split a graph into the part that depends only on the task tokens, and the rest.
 
     Args:
-        model: The graph.
-        image: The name of its input of images.
-        tokens: The name of its input of task tokens.
+        model: The graph; it is taken apart and must not be used afterwards.
+        image: Name of the image input.
+        tokens: Name of the task token input.
     """
     tokens_input, image_input = model.input(tokens).get_node(), model.input(image).get_node()
     sees_image, sees_tokens = {image_input.get_friendly_name()}, {tokens_input.get_friendly_name()}
@@ -98,11 +98,11 @@ def split(model: openvino.Model, image: str, tokens: str) -> Parts:
             name = source.get_node().get_friendly_name()
             if name in sees_tokens - sees_image:
                 crossing.setdefault((name, source.get_index()), (source, []))[1].append(target)
-    handed = []
+    parameters = []
     for source, targets in crossing.values():
         parameter = opset13.parameter(source.get_partial_shape(), source.get_element_type())
         for target in targets:
             target.replace_source_output(parameter.output(0))
-        handed.append(parameter)
+        parameters.append(parameter)
     task = openvino.Model([opset13.result(source) for source, _ in crossing.values()], [tokens_input], "task")
-    return Parts(task, openvino.Model(model.get_results(), [image_input, *handed], "rest"))
+    return Parts(task, openvino.Model(model.get_results(), [image_input, *parameters], "rest"))

@@ -1,4 +1,4 @@
-"""OpenVINO as a runtime of `.onnx` files: the fastest on CPUs without torch."""
+"""Run `.onnx` files with OpenVINO, the fastest runtime on CPUs without torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oneformer_spec.segmentation.segmenter import Run, Segmenter
 if TYPE_CHECKING:
     import openvino
 
-HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own choice is bf16 wherever the CPU has it
+HINTS = {"fp32": "f32", "bf16": "bf16"}  # without a hint OpenVINO uses bf16 on every CPU that supports it
 
 
 def open(
@@ -28,25 +28,26 @@ def open(
     key: str | None = None,
     precision: str = "fp32",
 ) -> Segmenter:
-    """The model of an ONNX file on OpenVINO.
+    """Open an ONNX file for segmentation with OpenVINO.
 
     Args:
-        path: The file, with a manifest in its metadata.
-        device: "cpu" or "auto", which is the CPU.
-        num_threads: CPU threads; None takes one per physical core.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
-        precision: "fp32", or "bf16" where the CPU multiplies bf16; the task's tokens stay in fp32.
+        path: An ONNX file with a manifest in its metadata.
+        device: "cpu", or "auto" for the same.
+        num_threads: CPU threads; None: one per physical core.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
+        precision: "fp32", or "bf16" on CPUs with bf16 instructions; task tokens are processed in fp32 either way.
 
     Raises:
-        CheckpointError: The file is missing, truncated, foreign or contradicts its manifest, or there is no device.
-        UsageError: OpenVINO is not installed, or the CPU lacks bf16.
+        CheckpointError: The file is missing, truncated, has no manifest or contradicts it, or the device does not
+            exist.
+        UsageError: OpenVINO is not installed, or the CPU does not support bf16.
     """
     path = Path(path)
     if device not in ("auto", "cpu"):
-        raise CheckpointError(f"{path}: no device {device!r}: the runtime openvino runs on auto or cpu")
+        raise CheckpointError(f"{path}: no device {device!r} for the runtime openvino; available: auto and cpu")
     if find_spec("openvino") is None:
         raise UsageError(
-            "the runtime openvino needs openvino; get it with: python -m pip install 'oneformer-deploy[openvino]'"
+            "the runtime openvino needs openvino; install it with: python -m pip install 'oneformer-deploy[openvino]'"
         )
     manifest = read_onnx_file(path, key).manifest()
 
@@ -54,7 +55,7 @@ def open(
 
     core = openvino.Core()
     if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise UsageError(f"{path}: this CPU does not multiply bf16; set precision to fp32")
+        raise UsageError(f"{path}: this CPU does not support bf16; set precision to fp32")
     try:
         model = core.read_model(graph_source(path, key))
         inputs, outputs = _axes(model.inputs), _axes(model.outputs)
@@ -71,7 +72,7 @@ def open(
 
 
 def _axes(values: list[Any]) -> dict[str, list[int | None]]:
-    """The sizes of tensors' axes by name, None where one is open."""
+    """Return the axis sizes of tensors by name; None for open axes."""
     return {
         value.get_any_name(): [axis.get_length() if axis.is_static else None for axis in value.partial_shape]
         for value in values
@@ -86,16 +87,16 @@ def _runner(
     tokens: int,
     settings: Mapping[str, Any],
 ) -> Run:
-    """Return what runs batches of pictures with `tokens` task tokens each; a graph of one size runs them singly."""
+    """Compile the graph and return the function that runs it; `tokens` is the number of task tokens per image."""
     from oneformer_deploy.runtimes.openvino_graph import Graph
-    from oneformer_deploy.runtimes.openvino_weighted_sums import sample_by_bags  # needs openvino
+    from oneformer_deploy.runtimes.openvino_weighted_sums import use_embedding_bags  # needs openvino
 
     size = interface.size if interface.batch is None else None
     try:
-        if size is not None:  # known shapes are a fifth faster than an open batch
+        if size is not None:  # fully known shapes, one image at a time, are a fifth faster than an open batch
             shapes = {"image": [1, 3, *size], "task_tokens": [1, tokens]}
             model.reshape({interface.names[role]: shape for role, shape in shapes.items()})
-        sample_by_bags(model)
+        use_embedding_bags(model)
         graph = Graph(core, model, interface.names, settings)
     except Exception as error:  # RuntimeError, and what its frontends raise
         raise CheckpointError(f"{path}: openvino cannot compile it: {one_line(error)}") from error

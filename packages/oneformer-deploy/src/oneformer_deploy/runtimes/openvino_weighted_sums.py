@@ -1,7 +1,7 @@
-"""Deformable attention in an OpenVINO graph: a query's points as one weighted bag of rows, instead of sampled grids.
+"""Speed up deformable attention in OpenVINO graphs: replace GridSample by EmbeddingBag, a weighted sum of rows.
 
-EmbeddingBag reads the four neighbours of every point where the values lie. GridSample wants each head as a picture of
-its own, and leaves a product and a sum over the points to be computed behind it.
+For each query and head, EmbeddingBag sums the four neighbours of every sampling point directly from the value tensor.
+GridSample would need each head as a separate image, followed by a product and a sum over the points.
 
 Letters: B batch, Q queries, S tokens of all levels, M heads, D channels per head, L levels, P points per level.
 """
@@ -18,70 +18,71 @@ from openvino.passes import AnyInput, Matcher, Or, WrapType
 
 
 class Sampling(NamedTuple):
-    """What one attention samples, and where: outputs of nodes."""
+    """The inputs of one deformable attention, as outputs of graph nodes."""
 
     value: Any
     """(B, S, M, D)."""
     x: Any
-    """Of the points, (B, Q, M, L, P), in pixels of their level: whole numbers are pixel centres."""
+    """Sampling points (B, Q, M, L, P) in pixels of their level; whole numbers are pixel centres."""
     y: Any
+    """As `x`."""
     weights: Any
     """(B, Q, M, L, P)."""
     shapes: NDArray[np.int32]
     """Height and width of each level, (L, 2)."""
 
 
-def sample_by_bags(model: openvino.Model) -> int:
-    """Rewrite the deformable attentions that `oneformer_model` exports; returns how many there were.
+def use_embedding_bags(model: openvino.Model) -> int:
+    """Rewrite the deformable attention layers of a graph in place; return how many were rewritten.
 
-    Attentions of open sizes, and whatever is computed in another way, stay as they are.
+    Only attention as `oneformer_model` exports it, with fixed sizes, is recognised; everything else stays unchanged.
     """
     nodes = model.get_ordered_ops()
     counts = {len(node.outputs()) for node in nodes if node.get_type_name() == "VariadicSplit"}
     patterns = [_Attention(levels) for levels in counts]
     ends = [node.output(0) for node in nodes if node.get_type_name() == "Reshape"]
-    found = [(end, sampling) for end in ends for pattern in patterns if (sampling := pattern.match(end)) is not None]
-    for end, sampling in found:
+    matches = [(end, sampling) for end in ends for pattern in patterns if (sampling := pattern.match(end)) is not None]
+    for end, sampling in matches:
         targets = end.get_target_inputs()
-        sums = opset13.transpose(_bags(sampling), np.array([0, 2, 1]))  # cancels the transposition that follows
+        sums = opset13.transpose(_weighted_sums(sampling), np.array([0, 2, 1]))  # cancels the transpose that follows
         for target in targets:
             target.replace_source_output(sums.output(0))
-    return len(found)
+    return len(matches)
 
 
 class _Level(NamedTuple):
-    """What a match tells of one level."""
+    """The patterns of one level's nodes."""
 
     sampler: Any
     part: Any
-    """Its part of the value, moved to (B, M, D, cells)."""
+    """The level's part of the value, transposed to (B, M, D, cells)."""
     height: Any
     width: Any
 
 
 class _Attention:
-    """The pattern of an attention of some number of levels, from its value and its points to its sums (B, M * D, Q)."""
+    """The graph pattern of a deformable attention with a number of levels; its output is (B, M * D, Q)."""
 
     def __init__(self, levels: int) -> None:
         self._value, self._x, self._y, self._weights = (AnyInput() for _ in range(4))
-        self._numbers: list[tuple[Any, ArrayLike]] = []  # constants of the graph, and what they are where it is ours
+        self._numbers: list[tuple[Any, ArrayLike]] = []  # patterns of constants, and the values they must have
         self._levels: list[_Level] = []
         split = _op("VariadicSplit", self._value, self._number(1), AnyInput())
         points = [self._by_level(part) for part in (self._x, self._y, self._weights)]
         total, *others = [self._level(level, split, *points) for level in range(levels)]
         for part in others:
             total = _op("Add", total, part)
-        apart = _op("Reshape", total, AnyInput())  # (B, M, D, Q), left out where the batch was known on export
-        self._matcher = Matcher(_op("Reshape", Or([total, apart]), AnyInput()), "deformable attention")
+        split_batch = _op("Reshape", total, AnyInput())  # (B, M, D, Q), absent if exported with a fixed batch size
+        self._matcher = Matcher(_op("Reshape", Or([total, split_batch]), AnyInput()), "deformable attention")
 
     def match(self, end: Any) -> Sampling | None:
-        """Return what the attention that ends with an output samples; None where none does, or not as known."""
+        """Return the inputs of the attention whose output is `end`; None if `end` is the output of something else."""
         if not self._matcher.match(end):
             return None
-        found = self._matcher.get_pattern_value_map()
-        if any(not np.array_equal(_data(found[pattern]), number) for pattern, number in self._numbers):
+        outputs = self._matcher.get_pattern_value_map()
+        if any(not np.array_equal(_data(outputs[pattern]), number) for pattern, number in self._numbers):
             return None
-        sources = [found[source] for source in (self._value, self._x, self._y, self._weights)]
+        sources = [outputs[source] for source in (self._value, self._x, self._y, self._weights)]
         if any(source.get_partial_shape().is_dynamic or source.get_element_type() != Type.f32 for source in sources):
             return None
         value, x, y, weights = sources
@@ -90,18 +91,18 @@ class _Attention:
             return None
         shapes = []
         for number, level in enumerate(self._levels):
-            sampler, part = found[level.sampler].get_node(), found[level.part].get_node()
-            lanes, _, *size = sampler.get_input_shape(0)
-            known = np.array_equal([_data(found[length]) for length in (level.height, level.width)], size)
-            if sampler.get_attributes() != _SAMPLING or part.input_value(0).get_index() != number or not known:
+            sampler, part = outputs[level.sampler].get_node(), outputs[level.part].get_node()
+            images, _, *size = sampler.get_input_shape(0)
+            sizes_agree = np.array_equal([_data(outputs[length]) for length in (level.height, level.width)], size)
+            if sampler.get_attributes() != _SAMPLING or part.input_value(0).get_index() != number or not sizes_agree:
                 return None
-            if lanes != batch * heads or min(size) < 2:  # two neighbours need two cells
+            if images != batch * heads or min(size) < 2:  # two neighbours need two cells
                 return None
             shapes.append(size)
         return Sampling(value, x, y, weights, np.asarray(shapes, dtype=np.int32))
 
     def _level(self, number: int, split: Any, x: Any, y: Any, weights: Any) -> Any:
-        """A level's sums over its points, (B * M, D, Q)."""
+        """Return the pattern of one level's sums over its points, (B * M, D, Q)."""
         part = _op("Transpose", split, self._number([0, 2, 3, 1]))
         (columns, width), (rows, height) = self._coordinate(x, number), self._coordinate(y, number)
         sampler = _op("GridSample", _op("Reshape", part, AnyInput()), _op("Concat", columns, rows))
@@ -110,7 +111,7 @@ class _Attention:
         return _op("ReduceSum", _op("Multiply", sampler, chosen), self._number([2]))
 
     def _coordinate(self, position: Any, level: int) -> tuple[Any, Any]:
-        """Positions as a coordinate of the grid, (2 x + 1) / length - 1, and the number that is the length."""
+        """Return the patterns of a grid coordinate, (2 x + 1) / length - 1, and of the constant `length`."""
         length = _constant()
         chosen = _op("Gather", position, self._number(level), self._number(1))
         doubled = _op("Add", _op("Multiply", chosen, self._number(2)), self._number(1))
@@ -118,7 +119,7 @@ class _Attention:
         return _op("Unsqueeze", grid, AnyInput()), length
 
     def _by_level(self, points: Any) -> Any:
-        """(B, Q, M, L, P) as (B * M, L, P, Q)."""
+        """Return the pattern that rearranges (B, Q, M, L, P) to (B * M, L, P, Q)."""
         return _op("Reshape", _op("Transpose", points, self._number([0, 2, 3, 4, 1])), AnyInput())
 
     def _number(self, expected: ArrayLike) -> Any:
@@ -143,42 +144,42 @@ def _data(output: Any) -> NDArray[Any]:
     return data
 
 
-def _bags(sampling: Sampling) -> Any:
-    """Compute the sums as (B, Q, M * D).
+def _weighted_sums(sampling: Sampling) -> Any:
+    """Add the nodes that compute the attention's sums, (B, Q, M * D).
 
-    The cell before a point is moved into its level. A neighbour counts the less the further it is, and nothing from one
-    cell on: so points beyond the edge fade as over a border of zeros. Rows are counted in integers, which no precision
-    of the rest rounds. A value that is no number spreads to points just outside the map as well.
+    The cell before a point is clamped into its level. The weight of a neighbour falls linearly with its distance and is
+    zero from one cell on, so points beyond the edge fade out as over a border of zeros. Row indices are integers, which
+    lower precisions do not round. Unlike with GridSample, a NaN also spreads to points just outside the map.
     """
     batch, queries, heads, levels, points = sampling.x.get_shape()
     height, width = sampling.shapes.T[:, :, None]  # (L, 1) each
-    column, column_shares = _neighbours(sampling.x, width)
-    row, row_shares = _neighbours(sampling.y, height)
+    column, column_weights = _neighbours(sampling.x, width)
+    row, row_weights = _neighbours(sampling.y, height)
     first = opset13.add(opset13.multiply(row, width * heads), opset13.multiply(column, np.int32(heads)))
     first = opset13.add(first, _first_rows(batch, heads, sampling.shapes))
     rows = [first, *(opset13.add(first, step) for step in (np.int32(heads), heads * width, heads * (width + 1)))]
-    shares = [opset13.multiply(opset13.multiply(y, sampling.weights), x) for y in row_shares for x in column_shares]
+    weights = [opset13.multiply(opset13.multiply(y, sampling.weights), x) for y in row_weights for x in column_weights]
     bag = np.array([batch * queries * heads, levels * points])
     sums = opset13.embedding_bag_packed_sum(
         opset13.reshape(sampling.value, np.array([-1, sampling.value.get_shape()[3]]), False),
         opset13.concat([opset13.reshape(part, bag, False) for part in rows], 1),
-        opset13.concat([opset13.reshape(part, bag, False) for part in shares], 1),
+        opset13.concat([opset13.reshape(part, bag, False) for part in weights], 1),
     )
     return opset13.reshape(sums, np.array([batch, queries, -1]), False)
 
 
 def _neighbours(position: Any, length: NDArray[np.int32]) -> tuple[Any, tuple[Any, Any]]:
-    """Return the cell before each position on an axis, int32, and how much it and the next one count."""
+    """Return the cell before each position on an axis, int32, and the interpolation weights of it and the next cell."""
     cell = opset13.convert(opset13.floor(position), "i32")
     cell = opset13.minimum(opset13.maximum(cell, np.int32(0)), length - 2)
-    way = opset13.subtract(position, opset13.convert(cell, "f32"))
-    distances = opset13.abs(way), opset13.abs(opset13.subtract(way, np.float32(1)))
+    offset = opset13.subtract(position, opset13.convert(cell, "f32"))
+    distances = opset13.abs(offset), opset13.abs(opset13.subtract(offset, np.float32(1)))
     here, next_one = (opset13.relu(opset13.subtract(np.float32(1), distance)) for distance in distances)
     return cell, (here, next_one)
 
 
 def _first_rows(batch: int, heads: int, shapes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the row of each level's first token in a table of B * S * M rows, (B, 1, M, L, 1)."""
+    """Return the row of each level's first token, (B, 1, M, L, 1), in the value seen as a table of B * S * M rows."""
     cells = shapes.prod(axis=1)  # (L,)
     samples = np.arange(batch)[:, None, None] * cells.sum()
     rows = (samples + np.cumsum(cells) - cells) * heads + np.arange(heads)[:, None]  # (B, M, L)

@@ -1,4 +1,4 @@
-"""The runtime of `.engine` files: TensorRT behind a Segmenter."""
+"""Run `.engine` files with TensorRT."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from oneformer_spec.segmentation.segmenter import Segmenter
 
 
 def open(path: Path | str, device: str = "auto", num_threads: int | None = None, key: str | None = None) -> Segmenter:
-    """The model of an engine file.
+    """Open an engine file for segmentation.
 
     Args:
-        path: The file that `gen_trt_engine` wrote.
-        device: "cuda", "cuda:N", or "auto", the first GPU.
-        num_threads: Has no effect: an engine runs on the GPU.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
+        path: An engine file written by `gen_trt_engine`.
+        device: "cuda", "cuda:N", or "auto" for the first GPU.
+        num_threads: Ignored: engines run on the GPU.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: The file is missing, truncated, foreign, or of another TensorRT version; or there is no GPU.
-        UsageError: A package is missing; the message names the pip command.
+        CheckpointError: The file is missing, truncated, not an engine file, or built by another TensorRT version; or
+            the GPU does not exist.
+        UsageError: A package is missing; the message gives the pip command.
     """
     file = read_engine_file(path, key)
     library = tensorrt_library.load(_library(path, file.facts))
     if library.version != file.facts.version:
         raise CheckpointError(
-            f"{path}: was built by {file.facts.library} {file.facts.version}, here is {library.version}; "
+            f"{path}: was built by {file.facts.library} {file.facts.version}, but {library.version} is installed; "
             "build it again with gen_trt_engine"
         )
     gpu_memory.select_gpu(_gpu(path, device))
@@ -56,15 +57,15 @@ def _library(path: Path | str, facts: EngineFacts) -> str:
 def _gpu(path: Path | str, device: str) -> int:
     kind, _, number = device.partition(":")
     if kind not in ("auto", "cuda") or not (number or "0").isdecimal():
-        raise CheckpointError(f"{path}: no device {device!r}: an engine runs on auto, cuda or cuda:N")
+        raise CheckpointError(f"{path}: no device {device!r} for engines; available: auto, cuda and cuda:N")
     count = gpu_memory.count_gpus()
     if int(number or 0) >= count:
-        raise CheckpointError(f"{path}: no device {device!r}: CUDA sees {count} GPUs here")
+        raise CheckpointError(f"{path}: no device {device!r}: this host has {count} CUDA GPUs")
     return int(number or 0)
 
 
 class Memory(Protocol):
-    """Buffers on a device; see `GpuMemory`."""
+    """Named buffers on a device; see `GpuMemory`."""
 
     stream: int
 
@@ -75,9 +76,9 @@ class Memory(Protocol):
 
 
 class EngineRunner:
-    """Runs an engine on batches of any size: those that it does not take are split, or filled up with zeros."""
+    """Runs an engine on batches of any size; large batches are split, small ones are padded with zeros."""
 
-    runtime: Any = None  # TensorRT's own, which must live as long as its engine
+    runtime: Any = None  # TensorRT's runtime must stay alive as long as its engine
 
     def __init__(self, path: Path | str, engine: Any, facts: EngineFacts, memory: Memory, *, float_type: Any) -> None:
         self.path = path
@@ -86,9 +87,9 @@ class EngineRunner:
         self.memory = memory
         self.context = engine.create_execution_context()
         if self.context is None:
-            raise CheckpointError(f"{path}: TensorRT makes no execution context; the GPU may lack memory")
+            raise CheckpointError(f"{path}: TensorRT cannot create an execution context; the GPU may be out of memory")
         present = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self.names = {role: _called(path, present, role, names) for role, names in (INPUTS | OUTPUTS).items()}
+        self.names = {role: _tensor_name(path, present, role, names) for role, names in (INPUTS | OUTPUTS).items()}
         for name in self.names.values():
             if engine.get_tensor_dtype(name) != float_type:
                 raise CheckpointError(f"{path}: {name} is {engine.get_tensor_dtype(name)}, expected float32")
@@ -96,7 +97,7 @@ class EngineRunner:
     def run(
         self, image: NDArray[np.float32], task_tokens: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Image (B, 3, H, W) and task tokens (B, L) in, class and mask logits out, batch first."""
+        """Map images (B, 3, H, W) and task tokens (B, L) to class logits (B, Q, C + 1) and mask logits (B, Q, h, w)."""
         parts = []
         for start in range(0, len(image), self.largest):
             batch = slice(start, start + self.largest)
@@ -107,10 +108,10 @@ class EngineRunner:
     def _run(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         count = len(inputs["image"])
         for role, values in inputs.items():
-            full = _filled(values, self.smallest)
-            if not self.context.set_input_shape(self.names[role], full.shape):
-                raise CheckpointError(f"{self.path}: the engine does not take {role} of shape {full.shape}")
-            self.context.set_tensor_address(self.names[role], self.memory.upload(role, full))
+            padded = _padded(values, self.smallest)
+            if not self.context.set_input_shape(self.names[role], padded.shape):
+                raise CheckpointError(f"{self.path}: the engine does not accept {role} of shape {padded.shape}")
+            self.context.set_tensor_address(self.names[role], self.memory.upload(role, padded))
         shapes = {role: tuple(self.context.get_tensor_shape(self.names[role])) for role in OUTPUTS}
         for role, shape in shapes.items():
             size = int(np.prod(shape)) * np.dtype(np.float32).itemsize
@@ -122,15 +123,15 @@ class EngineRunner:
         return [result[:count] for result in results]
 
 
-def _filled(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Return a contiguous float32 batch of at least `count` rows, new ones 0."""
+def _padded(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return a contiguous float32 batch of at least `count` rows, padded with zeros."""
     missing = max(0, count - len(values))
     padded = np.concatenate([values, np.zeros((missing, *values.shape[1:]), np.float32)]) if missing else values
     return np.ascontiguousarray(padded, dtype=np.float32)
 
 
-def _called(path: Path | str, present: Sequence[str], role: str, names: Sequence[str]) -> str:
+def _tensor_name(path: Path | str, present: Sequence[str], role: str, names: Sequence[str]) -> str:
     for name in names:
         if name in present:
             return name
-    raise CheckpointError(f"{path}: the engine has no {role}, only {', '.join(sorted(present))}")
+    raise CheckpointError(f"{path}: the engine has no {role}; it has {', '.join(sorted(present))}")

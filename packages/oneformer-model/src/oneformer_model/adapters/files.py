@@ -15,7 +15,7 @@ from torch import Tensor
 
 from oneformer_model.adapters.unpickle import FindStorage, RefusedError, Storage, Unpickler, unwrap
 from oneformer_spec.errors import CheckpointError, OneFormerError
-from oneformer_spec.files.encryption import is_encrypted, opened
+from oneformer_spec.files.encryption import is_encrypted, open_decrypted
 
 _CONTAINERS = ("state_dict", "model")  # where Lightning and detectron2 put the tensors
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first of the pickles of a torch file older than torch 1.6
@@ -54,12 +54,12 @@ def tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
 def _safetensors(path: Path, key: str | None) -> dict[str, Tensor]:
     if not is_encrypted(path):
         return load_file(path)  # maps the file instead of reading it
-    with opened(path, key) as file:
+    with open_decrypted(path, key) as file:
         return load(file.read())
 
 
 def _unpickled(path: Path, key: str | None) -> Any:
-    with opened(path, key) as file:
+    with open_decrypted(path, key) as file:
         size = file.seek(0, os.SEEK_END)
         if zipfile.is_zipfile(file):
             return _zip(file, size)

@@ -17,7 +17,7 @@ from oneformer_model.network.oneformer import OneFormer
 from oneformer_model.weights import int8
 from oneformer_spec.errors import CheckpointError, SpecError
 from oneformer_spec.files.atomic import write_atomically
-from oneformer_spec.files.encryption import encrypted, opened
+from oneformer_spec.files.encryption import encrypted, open_decrypted
 from oneformer_spec.schema import ModelSection
 from oneformer_spec.schema.tree import Section, spec_tree
 from oneformer_spec.schema.tree import build as build_section
@@ -57,7 +57,7 @@ def read(path: str | Path, key: str | None = None) -> dict[str, Any]:
         CheckpointError: The file is missing, damaged, holds code, or is no checkpoint of ours.
     """
     try:
-        with opened(path, key) as file, warnings.catch_warnings():
+        with open_decrypted(path, key) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that are refused below
             _check_sums(file)
             content = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,1 +1,1 @@
-"""Files and folders: written whole or not at all, encrypted, decoded."""
+"""Read and write files and folders: atomically, encrypted, and images."""

@@ -1,9 +1,9 @@
-"""Encrypted model files: AES-256-GCM under a key that scrypt derives from the user's.
+"""Encrypt and decrypt model files with AES-256-GCM, using a key that scrypt derives from the user's key.
 
-A file is a header, the ciphertext, and GCM's tag (NIST SP 800-38D) over both. The header holds the format's number, the
-cost of scrypt (RFC 7914), its salt, the nonce, a proof of the key, and a checksum; so a wrong key, a damaged header and
-a damaged content are three different things. The proof is a block of scrypt's output beside the one that encrypts:
-trying keys against it costs what trying them against the tag costs.
+A file consists of a header, the ciphertext, and GCM's authentication tag (NIST SP 800-38D) over both. The header holds
+the format number, scrypt's cost parameters (RFC 7914) and salt, the nonce, a key check, and a checksum, so that a wrong
+key, a damaged header and damaged content are told apart. The key check is a second block of scrypt's output: guessing
+keys with it is as expensive as guessing them with the tag.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from oneformer_spec.errors import CheckpointError, EncryptionKeyError, UsageError
-from oneformer_spec.files.atomic import Content
+from oneformer_spec.files.atomic import FileContent
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import AEADEncryptionContext
@@ -30,15 +30,15 @@ KEY_VARIABLE = "ONEFORMER_ENCRYPTION_KEY"
 
 MAGIC = b"\x89OneFmr\n"
 FORMAT = 1
-SALT_BYTES, NONCE_BYTES, KEY_BYTES, PROOF_BYTES, TAG_BYTES = 16, 12, 32, 16, 16
-_FIELDS = struct.Struct(f"<8s4B{SALT_BYTES}s{NONCE_BYTES}s{PROOF_BYTES}s")
+SALT_BYTES, NONCE_BYTES, KEY_BYTES, CHECK_BYTES, TAG_BYTES = 16, 12, 32, 16, 16
+_FIELDS = struct.Struct(f"<8s4B{SALT_BYTES}s{NONCE_BYTES}s{CHECK_BYTES}s")
 _CHECKSUM = struct.Struct("<I")
 HEADER_BYTES = _FIELDS.size + _CHECKSUM.size
-_PIECE = 2**20  # bytes that are read and decrypted at a time
+_CHUNK = 2**20  # bytes that are encrypted or decrypted at a time
 
 
 class Cost(NamedTuple):
-    """What scrypt takes: 128 · 2^log_n · r bytes of memory, and time with their product and p."""
+    """The cost parameters of scrypt: it uses 128 · 2^log_n · r bytes of memory and time proportional to that and p."""
 
     log_n: int
     r: int
@@ -46,64 +46,68 @@ class Cost(NamedTuple):
 
 
 COST = Cost(log_n=17, r=8, p=1)
-"""128 MiB and a third of a second: what OWASP's password storage cheat sheet asks for."""
-MOST = Cost(log_n=18, r=8, p=4)
-"""What a file may ask for: 256 MiB and a few seconds."""
+"""128 MiB and a third of a second, as recommended by OWASP's password storage cheat sheet."""
+MAX_COST = Cost(log_n=18, r=8, p=4)
+"""The most that a file may require: 256 MiB and a few seconds."""
 
 
 class _Header(NamedTuple):
     cost: Cost
     salt: bytes
     nonce: bytes
-    proof: bytes
+    key_check: bytes
 
-    def packed(self) -> bytes:
-        fields = _FIELDS.pack(MAGIC, FORMAT, *self.cost, self.salt, self.nonce, self.proof)
+    def to_bytes(self) -> bytes:
+        fields = _FIELDS.pack(MAGIC, FORMAT, *self.cost, self.salt, self.nonce, self.key_check)
         return fields + _CHECKSUM.pack(zlib.crc32(fields))
 
 
 def key_of_environment() -> str | None:
-    """Return what ONEFORMER_ENCRYPTION_KEY holds, None where it is not set or empty."""
+    """Return the value of ONEFORMER_ENCRYPTION_KEY; None if it is empty or not set."""
     return os.environ.get(KEY_VARIABLE) or None
 
 
 def check_installed() -> None:
-    """Raise UsageError where the package that encrypts is missing."""
+    """Check that the package for encryption is installed.
+
+    Raises:
+        UsageError: It is not; the message gives the pip command.
+    """
     if find_spec("cryptography") is None:
         raise UsageError(
             "encryption_key: encrypted model files need cryptography; "
-            "get it with: python -m pip install 'oneformer-spec[encryption]'"
+            "install it with: python -m pip install 'oneformer-spec[encryption]'"
         )
 
 
-def encrypted(content: Content, key: str | None) -> Content:
-    """Return what writes `content` encrypted, for `write_atomically`; without a key, `content` itself."""
+def encrypted(content: FileContent, key: str | None) -> FileContent:
+    """Return the encrypted form of `content`, to pass to `write_atomically`; without a key, `content` itself."""
     if key is None:
         return content
     secret = key
 
     def write(file: BinaryIO) -> None:
-        sealed = _Sealing(file, secret)
+        writer = _EncryptingWriter(file, secret)
         if callable(content):
-            content(sealed)  # type: ignore[arg-type]  # it is written to, and nothing else
+            content(writer)  # type: ignore[arg-type]  # only its methods write and flush are used
         else:
-            sealed.write(content.encode() if isinstance(content, str) else content)
-        sealed.finish()
+            writer.write(content.encode() if isinstance(content, str) else content)
+        writer.finish()
 
     return write
 
 
 @contextmanager
-def opened(path: str | Path, key: str | None = None) -> Iterator[BinaryIO]:
-    """Open a file for reading; an encrypted one is decrypted into memory, and checked before it is handed out.
+def open_decrypted(path: str | Path, key: str | None = None) -> Iterator[BinaryIO]:
+    """Open a file for reading; if it is encrypted, decrypt it in memory and verify it first.
 
-    Without a key, ONEFORMER_ENCRYPTION_KEY is taken.
+    Without `key`, the value of ONEFORMER_ENCRYPTION_KEY is used.
 
     Raises:
-        OSError: It cannot be opened.
-        EncryptionKeyError: It is encrypted, and the key is missing or not the one.
-        CheckpointError: It is encrypted and damaged.
-        UsageError: It is encrypted, and the package that decrypts is missing.
+        OSError: The file cannot be opened.
+        EncryptionKeyError: The file is encrypted, and the key is missing or wrong.
+        CheckpointError: The file is encrypted and damaged.
+        UsageError: The file is encrypted, and the package for decryption is not installed.
     """
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -116,7 +120,7 @@ def opened(path: str | Path, key: str | None = None) -> Iterator[BinaryIO]:
 
 
 def is_encrypted(path: str | Path) -> bool:
-    """Tell whether a file is one that `encrypted` wrote; False where it cannot be read."""
+    """Whether a file is encrypted by this module; False if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -124,29 +128,29 @@ def is_encrypted(path: str | Path) -> bool:
         return False
 
 
-class _Sealing:
-    """A file that encrypts what is written to it."""
+class _EncryptingWriter:
+    """A writable file object that encrypts what is written to it."""
 
     def __init__(self, file: BinaryIO, key: str) -> None:
         check_installed()
-        salt = _own_salt()
-        secret, proof = _derived(key, salt, COST)
-        header = _Header(COST, salt, os.urandom(NONCE_BYTES), proof)
+        salt = _process_salt()
+        secret, key_check = _derive(key, salt, COST)
+        header = _Header(COST, salt, os.urandom(NONCE_BYTES), key_check)
         self._file = file
         self._encryptor = _encryptor(secret, header)
-        file.write(header.packed())
+        file.write(header.to_bytes())
 
     def write(self, data: bytes | memoryview) -> int:
         view = memoryview(data).cast("B")
-        for start in range(0, len(view), _PIECE):
-            self._file.write(self._encryptor.update(view[start : start + _PIECE]))
+        for start in range(0, len(view), _CHUNK):
+            self._file.write(self._encryptor.update(view[start : start + _CHUNK]))
         return len(view)
 
     def flush(self) -> None:
         self._file.flush()
 
     def finish(self) -> None:
-        """Write what remains and the tag that seals the whole."""
+        """Write the rest of the ciphertext and the authentication tag."""
         self._file.write(self._encryptor.finalize() + self._encryptor.tag)
 
 
@@ -154,7 +158,7 @@ def _encryptor(secret: bytes, header: _Header) -> AEADEncryptionContext:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     encryptor = Cipher(algorithms.AES(secret), modes.GCM(header.nonce)).encryptor()
-    encryptor.authenticate_additional_data(header.packed())
+    encryptor.authenticate_additional_data(header.to_bytes())
     return encryptor
 
 
@@ -164,26 +168,26 @@ def _decrypted(file: BinaryIO, path: str | Path, key: str | None) -> io.BytesIO:
     if key is None:
         raise EncryptionKeyError(f"{path}: is encrypted; set encryption_key or {KEY_VARIABLE}")
     check_installed()
-    secret, proof = _derived(key, header.salt, header.cost)
-    if not hmac.compare_digest(proof, header.proof):
+    secret, key_check = _derive(key, header.salt, header.cost)
+    if not hmac.compare_digest(key_check, header.key_check):
         raise EncryptionKeyError(f"{path}: was encrypted with another encryption_key")
 
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     decryptor = Cipher(algorithms.AES(secret), modes.GCM(header.nonce)).decryptor()
-    decryptor.authenticate_additional_data(header.packed())
-    left = os.fstat(file.fileno()).st_size - HEADER_BYTES - TAG_BYTES
-    if left < 0:
-        raise CheckpointError(f"{path}: is damaged: it ends before its seal")
+    decryptor.authenticate_additional_data(header.to_bytes())
+    remaining = os.fstat(file.fileno()).st_size - HEADER_BYTES - TAG_BYTES
+    if remaining < 0:
+        raise CheckpointError(f"{path}: is damaged: the file ends before its authentication tag")
     plain = io.BytesIO()
-    while left > 0 and (piece := file.read(min(_PIECE, left))):
-        left -= len(piece)
-        plain.write(decryptor.update(piece))
+    while remaining > 0 and (chunk := file.read(min(_CHUNK, remaining))):
+        remaining -= len(chunk)
+        plain.write(decryptor.update(chunk))
     try:
         plain.write(decryptor.finalize_with_tag(file.read(TAG_BYTES)))
     except (InvalidTag, ValueError):
-        raise CheckpointError(f"{path}: is damaged: its content does not match its seal") from None
+        raise CheckpointError(f"{path}: is damaged: its content does not match its authentication tag") from None
     plain.seek(0)
     return plain
 
@@ -191,30 +195,30 @@ def _decrypted(file: BinaryIO, path: str | Path, key: str | None) -> io.BytesIO:
 def _read_header(file: BinaryIO, path: str | Path) -> _Header:
     data = file.read(HEADER_BYTES)
     if len(data) < HEADER_BYTES:
-        raise CheckpointError(f"{path}: is damaged: an encrypted file that ends within its header")
-    _, version, log_n, r, p, salt, nonce, proof = _FIELDS.unpack_from(data)
+        raise CheckpointError(f"{path}: is damaged: the file ends inside its encryption header")
+    _, version, log_n, r, p, salt, nonce, key_check = _FIELDS.unpack_from(data)
     if zlib.crc32(data[: _FIELDS.size]) != _CHECKSUM.unpack_from(data, _FIELDS.size)[0]:
-        raise CheckpointError(f"{path}: is damaged: the header of its encryption does not match its checksum")
+        raise CheckpointError(f"{path}: is damaged: its encryption header does not match its checksum")
     if version != FORMAT:
-        raise CheckpointError(f"{path}: is encrypted in format {version}; this version reads format {FORMAT}")
+        raise CheckpointError(f"{path}: has encryption format {version}, but this version reads {FORMAT}")
     cost = Cost(log_n, r, p)
-    if min(cost) < 1 or any(asked > most for asked, most in zip(cost, MOST, strict=True)):
-        raise CheckpointError(f"{path}: asks for {cost} of scrypt, at most {MOST} is granted: it is not read")
-    return _Header(cost, salt, nonce, proof)
+    if min(cost) < 1 or any(required > limit for required, limit in zip(cost, MAX_COST, strict=True)):
+        raise CheckpointError(f"{path}: refused: it requires scrypt with {cost}, the limit is {MAX_COST}")
+    return _Header(cost, salt, nonce, key_check)
 
 
 @cache
-def _own_salt() -> bytes:
-    """Return the salt of all files that this process writes, so that it derives its key once; nonces differ."""
+def _process_salt() -> bytes:
+    """Return one salt for all files that this process writes, so that the key is derived only once; nonces differ."""
     return os.urandom(SALT_BYTES)
 
 
 @lru_cache(maxsize=8)
-def _derived(key: str, salt: bytes, cost: Cost) -> tuple[bytes, bytes]:
-    """Return the key that encrypts, and the proof of it."""
+def _derive(key: str, salt: bytes, cost: Cost) -> tuple[bytes, bytes]:
+    """Derive the AES key and the key check from the user's key."""
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-    length = KEY_BYTES + PROOF_BYTES
+    length = KEY_BYTES + CHECK_BYTES
     block = Scrypt(salt=salt, length=length, n=2**cost.log_n, r=cost.r, p=cost.p).derive(
         key.encode(errors="surrogateescape")
     )

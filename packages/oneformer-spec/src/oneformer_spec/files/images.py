@@ -1,6 +1,6 @@
-"""Image files: finding them in a folder, and decoding them to RGB the same way on every host.
+"""Find image files in a folder, and decode them to RGB in the same way on every host.
 
-Pillow is imported inside the functions: this package does not depend on it, its callers do.
+Pillow is imported inside the functions because it is a dependency of the callers, not of this package.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # the content must be one of these, too
-WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})  # Pillow's names of 16 bit gray
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # Pillow's names of the formats that are decoded
+WIDE_MODES = frozenset({"I", "I;16", "I;16B", "I;16L"})  # Pillow's names for 16-bit grey
 ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file that is in memory already, such as a member of an archive; ``name`` is what errors call it."""
+    """A file whose bytes are already in memory, such as a member of an archive; errors call it by its ``name``."""
 
     name: str
     data: bytes
@@ -39,19 +39,23 @@ class Content:
 
 
 def opened(file: Path | str | Content) -> Path | str | BytesIO:
-    """What Pillow opens for a file."""
+    """Return what to pass to `PIL.Image.open`."""
     return BytesIO(file.data) if isinstance(file, Content) else file
 
 
 def content(file: Path | str | Content) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file."""
     return file.data if isinstance(file, Content) else Path(file).read_bytes()
 
 
 def find_images(folder: Path | str) -> list[Path]:
-    """Every image file below ``folder`` by suffix (any case), sorted; hidden files and folders are left out.
+    """Return every image file below ``folder``, sorted.
 
-    Linked folders are followed, each real folder once. DataError where the folder cannot be listed.
+    Image files are recognised by their suffix in any case. Hidden files and folders are left out; symbolic links to
+    folders are followed, but each real folder is visited once.
+
+    Raises:
+        DataError: The folder does not exist or cannot be listed.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -62,10 +66,13 @@ def find_images(folder: Path | str) -> list[Path]:
 
 
 def read_image(path: Path | str | Content) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB in the orientation that EXIF asks for; alpha is dropped, of 16 bits the upper 8 stay.
+    """Decode an image file to RGB, uint8 (H, W, 3), turned as its EXIF orientation says.
 
-    DataError naming the file when it is missing, empty, truncated, no image, or too large to be one (Pillow's limit
-    against decompression bombs).
+    Alpha is dropped; of 16-bit values the upper 8 bits are used.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, not an image, or above Pillow's limit against decompression
+            bombs; the message begins with the file.
     """
     if not isinstance(path, Content):
         path = Path(path)
@@ -76,23 +83,23 @@ def read_image(path: Path | str | Content) -> NDArray[np.uint8]:
         with Image.open(opened(path), formats=FORMATS) as image:
             if 0 in image.size:
                 raise ValueError(f"its size is {image.width}x{image.height}")
-            pixels = _usual(image, path)
+            pixels = _decode_plain_jpeg(image, path)
             if pixels is None:
                 image.load()
                 pixels = np.asarray(_rgb(_upright(image)), dtype=np.uint8)
     except MemoryError as error:
         raise DataError(f"{path}: too large for this machine's memory") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image that can be read ({', '.join(FORMATS)})") from error
+        raise DataError(f"{path}: is not an image in a supported format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: refused: {_one_line(error)}") from error
-    except Exception as error:  # Pillow's decoders raise nearly every type on damaged bytes
+    except Exception as error:  # Pillow's decoders raise nearly every type of exception on damaged bytes
         raise DataError(f"{path}: damaged image: {_one_line(error)}") from error
     return np.ascontiguousarray(pixels)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files below ``folder`` that are not hidden."""
+    """Yield the files below ``folder`` that are not hidden."""
     seen = {os.path.realpath(folder)}
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
         fresh = {name: os.path.realpath(os.path.join(parent, name)) for name in sorted(folders) if name[0] != "."}
@@ -106,7 +113,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _check_file(path: Path | Content) -> None:
-    """DataError unless ``path`` is a regular file with bytes in it (a pipe would block the reader for ever)."""
+    """Raise DataError unless ``path`` is a regular file that is not empty (reading a pipe could block forever)."""
     if isinstance(path, Content):
         if not path.data:
             raise DataError(f"{path}: the file is empty")
@@ -118,15 +125,15 @@ def _check_file(path: Path | Content) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {_one_line(error)}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: is not a file")
+        raise DataError(f"{path}: is not a regular file")
     if status.st_size == 0:
         raise DataError(f"{path}: the file is empty")
 
 
-def _usual(image: Image.Image, path: Path | Content) -> NDArray[np.uint8] | None:
-    """The pixels of an upright colour JPEG through simplejpeg where it is installed, else None.
+def _decode_plain_jpeg(image: Image.Image, path: Path | Content) -> NDArray[np.uint8] | None:
+    """Decode an upright colour JPEG with simplejpeg; return None for other images or if it is not installed.
 
-    Both decode with libjpeg-turbo to the same pixels; this takes three quarters of the time.
+    Both simplejpeg and Pillow use libjpeg-turbo and yield the same pixels; simplejpeg takes three quarters of the time.
     """
     if image.format != "JPEG" or image.mode != "RGB" or _orientation(image) != 1:
         return None
@@ -134,13 +141,13 @@ def _usual(image: Image.Image, path: Path | Content) -> NDArray[np.uint8] | None
         from simplejpeg import decode_jpeg
 
         pixels: NDArray[np.uint8] = decode_jpeg(content(path))
-    except Exception:  # not installed, or Pillow tells what is wrong with the file
+    except Exception:  # not installed, or damaged: then Pillow's error says what is wrong
         return None
     return pixels
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; an unreadable EXIF block turns nothing."""
+    """Turn an image as its EXIF orientation says; an unreadable EXIF block is ignored."""
     from PIL import Image
 
     turns = (
@@ -158,7 +165,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1..8 as EXIF says, 1 (upright) where it says nothing of sense."""
+    """Return the EXIF orientation, 1..8; 1 (upright) if it is missing or invalid."""
     try:
         orientation = int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged metadata beside good pixels
@@ -174,11 +181,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in WIDE_MODES:
         wide: NDArray[Any] = np.asarray(image)
         return Image.fromarray((np.clip(wide, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "P":  # a palette may hold transparency, which only RGBA takes without a warning
+    if image.mode == "P":  # a palette may have transparency, which converts without a warning only to RGBA
         return image.convert("RGBA").convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: object) -> str:
-    """Pillow's messages may hold line breaks; an empty one becomes the error's type."""
+    """Return an error's message on one line, or its type if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__

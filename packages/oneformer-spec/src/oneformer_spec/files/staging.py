@@ -1,4 +1,4 @@
-"""A folder of results that appears as a whole: written beside its target and moved there at the end."""
+"""Write a folder of results completely before it appears: build it beside its target and move it there at the end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from oneformer_spec.errors import DataError, UsageError
 
 @contextmanager
 def staged(target: Path, names: Sequence[str], *, force: bool) -> Iterator[Path]:
-    """Give a new folder beside `target`; its files move into `target` when the block ends well, else they vanish.
+    """Create a temporary folder beside `target`; at the end of the block its files are moved into `target`.
 
-    `names` are the files and folders that will be at its top. Files in subfolders move first, so that an index at the
-    top never names a file that is not there.
+    If the block raises, the files are deleted instead. Files in subfolders are moved first, so that an index at the top
+    never names a file that is not there yet.
+
+    Args:
+        target: The folder that receives the files; it may exist.
+        names: The files and folders that will be at its top level.
+        force: Whether they may replace existing ones.
 
     Raises:
-        UsageError: One of the names is in `target` already and `force` is not set.
+        UsageError: One of the names exists in `target` and `force` is not set, or `target` is a file.
         DataError: The folder cannot be written.
     """
     if target.exists() and not target.is_dir():

@@ -1,1 +1,1 @@
-"""One task on several processes and machines."""
+"""Split the work of one task over several processes and machines."""

@@ -1,4 +1,4 @@
-"""What one process tells another about an error, so that it can be raised there as if it had happened there."""
+"""Send an error from one process to another, where it is raised again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from oneformer_spec.errors import OneFormerError, SpecError
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a process ended: what people read, the exit code, and the traceback for --debug."""
+    """An error that ended a process, in a form that can be sent to another one."""
 
     rank: int
     text: str
+    """The error message."""
     exit_code: int
     in_spec: bool
+    """Whether it is a SpecError, whose text has one line per mistake."""
     trace: str
+    """The traceback, shown with --debug."""
 
     def error(self) -> OneFormerError:
-        """Return the failure as an error of the process that started the others."""
+        """Return an exception with the same message, exit code and (as a note) traceback."""
         error: OneFormerError = SpecError(self.text.splitlines()) if self.in_spec else OneFormerError(self.text)
         error.exit_code = self.exit_code
         error.add_note(self.trace)
@@ -27,7 +30,7 @@ class Failure:
 
 
 def describe(error: Exception, rank: int) -> Failure:
-    """Return an error of the process `rank` as its failure."""
+    """Describe an error of the process `rank`."""
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, OneFormerError):
         return Failure(rank, str(error), error.exit_code, isinstance(error, SpecError), trace)

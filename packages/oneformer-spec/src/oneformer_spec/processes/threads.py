@@ -1,4 +1,4 @@
-"""How many CPU threads a process may take, beside others of its kind and beside its own network."""
+"""Divide CPU threads among processes, and between a network and the numpy code around it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from threading import Lock
 from threadpoolctl import ThreadpoolController
 
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-"""What numeric libraries read; a list in it has one entry per level of nesting."""
+"""Read by numeric libraries; it may hold a comma-separated list with one number per level of nesting."""
 
 
 def thread_share(processes: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Return the threads of one of so many processes: its part of the cores; OMP_NUM_THREADS wins."""
+    """Return the number of threads for one of `processes` equal processes: OMP_NUM_THREADS, or its part of the cores.
+
+    >>> thread_share(4, {"OMP_NUM_THREADS": "3"})
+    3
+    """
     wanted = environment.get(THREADS_VARIABLE, "").partition(",")[0]
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else max(1, physical_cores() // processes)
 
 
 class _OneBlasThread(AbstractContextManager[None]):
-    """A context in which numpy multiplies matrices with one thread, in all threads of the process.
+    """A context manager that limits numpy's matrix products to one thread, for the whole process.
 
-    The last of several users to leave ends it.
+    It may be entered by several threads at once; the limit is lifted when the last one leaves.
 
-    Helpers of OpenBLAS go on spinning for milliseconds after their last product. While a picture is decoded they win
-    little, and the forward pass of the next one then finds their cores busy.
+    OpenBLAS threads keep spinning for milliseconds after a product. They gain little while an image is decoded, and
+    then occupy cores that the next forward pass needs.
     """
 
     def __init__(self) -> None:
@@ -48,7 +52,7 @@ class _OneBlasThread(AbstractContextManager[None]):
 
     @cached_property
     def _blas(self) -> ThreadpoolController:
-        # Finds numpy's library, which is loaded by then. What is not selected would be restored, too.
+        # By now numpy's BLAS is loaded and found. Without `select`, other libraries would be restored as well.
         return ThreadpoolController().select(user_api="blas")
 
 
@@ -56,14 +60,14 @@ one_blas_thread = _OneBlasThread()
 
 
 def physical_cores() -> int:
-    """Return the number of cores that this process may use; hardware threads of one core count once."""
+    """Return the number of physical cores that this process may use."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
     return len({_siblings(number) for number in os.sched_getaffinity(0)})
 
 
 def _siblings(number: int) -> str:
-    """Return the hardware threads of a core by one of them; alone where the kernel does not tell."""
+    """Return the list of hardware threads on the same core; only `number` itself if the kernel does not say."""
     try:
         return Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
     except OSError:

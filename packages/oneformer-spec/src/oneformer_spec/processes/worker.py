@@ -1,4 +1,4 @@
-"""One of the processes that `workers` starts: opens its share, does it when told to, and is silent about errors."""
+"""The program of a worker process: it opens its part of a task, works on request, and sends errors to its parent."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from oneformer_spec.processes.shares import GRACE, Advance, Finished, Job, Ready
 from oneformer_spec.processes.world import World
 
 
-def main(line: Connection) -> int:
-    """Return the exit code; the process that started this one prints the error."""
+def main(connection: Connection) -> int:
+    """Run one worker and return its exit code; errors are sent to the parent process, which prints them."""
     try:
-        job, world = line.recv()
+        job, world = connection.recv()
     except EOFError:
         return 1
     message: object
     try:
-        with sigterm_raises(), _heard(world):
-            message = Finished(_work(line, job, world))
+        with sigterm_raises(), _silenced_unless_first(world):
+            message = Finished(_work(connection, job, world))
     except KeyboardInterrupt:
         message = Stopped(signal.SIGINT)
     except Terminated:
         message = Stopped(signal.SIGTERM)
     except Exception as error:
         message = describe(error, world.rank)
-    with contextlib.suppress(OSError):  # nobody listens any more
-        line.send(message)
+    with contextlib.suppress(OSError):  # the parent is gone
+        connection.send(message)
     return 0 if isinstance(message, Finished) else 1
 
 
-def _work(line: Connection, job: Job, world: World) -> object:
+def _work(connection: Connection, job: Job, world: World) -> object:
     begin = threading.Event()
-    threading.Thread(target=_listen, args=(line, begin), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, begin), daemon=True).start()
     work = resolve(job.target)(job.spec, world, *job.arguments)
-    line.send(Ready(work.total))
+    connection.send(Ready(work.total))
     begin.wait()
-    return work.run(lambda done, total: line.send(Advance(done)))
+    return work.run(lambda done, total: connection.send(Advance(done)))
 
 
-def _listen(line: Connection, begin: threading.Event) -> None:
-    """Pass on the word to begin, then wait for the end of the line, and leave as after SIGTERM; at once if need be."""
+def _listen(connection: Connection, begin: threading.Event) -> None:
+    """Wait for the request to begin, then for the connection to close; then end this process as SIGTERM would."""
     with contextlib.suppress(EOFError, OSError):
-        line.recv()
+        connection.recv()
         begin.set()
-        line.recv()
+        connection.recv()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(1)
 
 
 @contextlib.contextmanager
-def _heard(world: World) -> Iterator[None]:
-    """Let one process of a machine say what all of them find worth a note."""
+def _silenced_unless_first(world: World) -> Iterator[None]:
+    """Silence stdout and stderr inside the block, except on local rank 0, so that each note is printed once."""
     if world.local_rank == 0:
         yield
         return
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
         yield
 
 

@@ -1,4 +1,4 @@
-"""Which processes do one thing together, and which of them this one is."""
+"""The processes that work on one task together, and which of them this one is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from oneformer_spec.errors import SpecError
 
 @dataclass(frozen=True)
 class World:
-    """One process among those that work together, each with a device of its own.
+    """The position of one process among all that work together, each on its own device.
 
-    `rank` counts over all machines, `local_rank` on this one; `size` and `local_size` are their numbers.
+    `rank` is its number among all `size` processes, `local_rank` its number among the `local_size` processes on this
+    machine; both count from 0.
     """
 
     rank: int = 0
@@ -23,13 +24,17 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Tell whether this is the process that prints and writes."""
+        """Whether this process is the one that prints and writes."""
         return self.rank == 0
 
     def share(self, count: int, unit: int = 1) -> range:
-        """Return the part of `count` items that falls to this process: contiguous, in whole units of so many items.
+        """Return the indices, out of `count` items, that this process handles.
 
-        The parts of all ranks, one after the other, are `range(count)`; they differ by one unit at most.
+        Each process gets a contiguous range made of whole units of `unit` items. Together the ranges of all ranks cover
+        `range(count)`; their lengths differ by at most one unit.
+
+        >>> World(rank=1, size=2).share(10, unit=4)
+        range(4, 10)
         """
         units = -(-count // unit)
         first, last = (units * rank // self.size * unit for rank in (self.rank, self.rank + 1))
@@ -44,10 +49,12 @@ _PROCESSES = ("LOCAL_WORLD_SIZE", "SLURM_STEP_TASKS_PER_NODE")  # of each machin
 
 
 def machine_rank(task: str, num_nodes: int, environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of this machine, counted from 0; `task` is the section of the spec that names `num_nodes`.
+    """Return the number of this machine, counted from 0, as set in the environment by hand, torchrun or srun.
+
+    `task` is the section of the spec that has `num_nodes`; errors name it.
 
     Raises:
-        SpecError: There are several and the environment does not say which this is, or says it wrongly.
+        SpecError: There are several machines, and the environment variable is missing or out of range.
     """
     if num_nodes == 1:
         return 0
@@ -56,15 +63,15 @@ def machine_rank(task: str, num_nodes: int, environment: Mapping[str, str] = os.
     if variable is None:
         raise SpecError(
             f"{field}: {num_nodes}: set NODE_RANK to 0, 1, … on the machines, "
-            "or start the command with torchrun or srun, one process on each"
+            "or start the command with torchrun or srun, one process per machine"
         )
     for name in _PROCESSES:
         if environment.get(name, "1").partition("(")[0] != "1":
             raise SpecError(
-                f"{field}: {name} is {environment[name]}; start one process on each machine, "
-                f"it starts those of {task}.num_gpus itself"
+                f"{field}: {name} is {environment[name]}; start one process per machine, "
+                f"which starts the processes for {task}.num_gpus itself"
             )
     number = environment[variable]
     if not number.isdecimal() or int(number) >= num_nodes:
-        raise SpecError(f"{field}: {variable} is {number}, of {num_nodes} machines counted from 0")
+        raise SpecError(f"{field}: {variable} is {number}, expected 0 to {num_nodes - 1} with {num_nodes} machines")
     return int(number)
