@@ -61,7 +61,7 @@ def test_without_isthing_a_category_is_a_thing():
         ([row(id="absent")], "labels.json: category 0: the id must be an integer greater than 0, found None"),
         (
             [row(id=2**24)],
-            "labels.json: category 0: the id 16777216 does not fit into a PNG; the largest id is 16777215",
+            "labels.json: category 0: the id 16777216 does not fit into a PNG; the largest is 16777215",
         ),
         ([row(name="")], "labels.json: category 0 (id 7): the name must be a non-empty string, found ''"),
         ([row(name=5)], "labels.json: category 0 (id 7): the name must be a non-empty string, found 5"),
