@@ -33,9 +33,9 @@ class Segment:
 class Segmentation:
     """The result of one task for one image.
 
-    `map` is int32 (H, W), 0 is void: category ids if `holds_classes`, else segment ids. By default the map holds classes
-    only for the semantic task. Where instances overlap, the map shows the one with the best score; `segments` lists
-    instances by falling score.
+    `map` is int32 (H, W), 0 is void: category ids if `holds_classes`, else segment ids. By default the map holds
+    classes only for the semantic task. Where instances overlap, the map shows the one with the best score; `segments`
+    lists instances by falling score.
     """
 
     task: str

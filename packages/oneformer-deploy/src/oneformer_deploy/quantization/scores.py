@@ -106,7 +106,7 @@ class AgreementScorer:
 
 
 def _agreement(one: Segmentation, other: Segmentation) -> float:
-    """Return the share of pixels with the same class if the maps hold classes, else the F1 score of matched segments."""
+    """Return the share of pixels with the same class if maps hold classes, else the F1 score of matched segments."""
     if one.holds_classes:
         return float((one.map == other.map).mean())
     if not one.segments and not other.segments:
