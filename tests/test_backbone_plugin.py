@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+from plugin_site import install, oneformer, python, shown
 
 PLUGIN = "examples/backbone-plugin"
 PACKAGE = "oneformer_convpyramid"
@@ -44,29 +39,8 @@ check_backbone(registry().backbones["convpyramid"], width=8)
 
 @pytest.fixture(scope="module")
 def site(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the package as an installer leaves it: its modules, and metadata from its pyproject.toml."""
-    folder = tmp_path_factory.mktemp("site")
-    project = tomllib.loads((repository / PLUGIN / "pyproject.toml").read_text())["project"]
-    shutil.copytree(repository / PLUGIN / PACKAGE, folder / PACKAGE)
-    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    metadata.mkdir()
-    lines = [f"{key}: {project[key.lower()]}" for key in ("Name", "Version")]
-    (metadata / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *lines, ""]))
-    points = [f"{name} = {value}" for name, value in project["entry-points"]["oneformer"].items()]
-    (metadata / "entry_points.txt").write_text("\n".join(["[oneformer]", *points, ""]))
-    return folder
-
-
-def python(site: Path, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python where the package is installed."""
-    environment = os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
-
-
-def oneformer(site: Path, *words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command line where the package is installed."""
-    return python(site, "-m", "oneformer_cli", *words, folder=folder)
+    """A folder in which the package is installed."""
+    return install(repository / PLUGIN, tmp_path_factory.mktemp("site"))
 
 
 def test_it_keeps_the_contract_of_backbones(site: Path) -> None:
@@ -110,5 +84,4 @@ def test_a_wrong_option_is_told_with_its_place(site: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["pyproject.toml", f"{PACKAGE}/plugin.py", f"{PACKAGE}/backbone.py"])
 def test_the_documentation_shows_the_files_as_they_are(repository: Path, name: str) -> None:
-    shown = re.findall(r"(?ms)^```\w+\n(.*?)^```$", (repository / "docs" / "plugins.md").read_text())
-    assert (repository / PLUGIN / name).read_text() in shown
+    assert (repository / PLUGIN / name).read_text() in shown(repository / "docs" / "plugins.md")

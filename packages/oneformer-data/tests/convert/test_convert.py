@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from oneformer_data.convert import from_panoptic
+from oneformer_data.convert import annotations as any_format
 from oneformer_data.convert.conversion import Annotated, convert
 from oneformer_data.convert.outputs import Format
 from oneformer_data.formats.id_png import read_classes, read_ids
@@ -21,8 +21,10 @@ from oneformer_data.formats.layers import flat_ids, stacked
 from oneformer_data.opening.loading import open_source
 from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample, SegmentInfo
+from oneformer_data.shards.writing import write_shards
 from oneformer_spec.errors import DataError, UsageError
 from oneformer_spec.labels import Labels
+from oneformer_spec.schema import Split
 
 
 @pytest.fixture
@@ -234,7 +236,8 @@ def test_two_pictures_that_would_share_a_png_are_told(labels, tmp_path, output):
 
 def panoptic_source(folder, label_map):
     source = folder.source
-    return from_panoptic.read(source.annotations, source.images, panoptic=source.panoptic, label_map=label_map)
+    split = Split(type="coco_panoptic", images=source.images, annotations=source.annotations, panoptic=source.panoptic)
+    return any_format.read(split, label_map=label_map, without=(Format.PANOPTIC,))
 
 
 def test_panoptic_annotations_suffice_for_what_they_hold(folder, tmp_path, output):
@@ -250,6 +253,32 @@ def test_panoptic_annotations_suffice_for_what_they_hold(folder, tmp_path, outpu
     assert panoptic_source(folder, f"{path}").formats == (Format.SEMANTIC,)
 
 
+@pytest.mark.parametrize(
+    ("type", "becomes"),
+    [
+        ("coco_panoptic", ("panoptic", "instance", "semantic")),
+        ("coco_instance", ("instance",)),
+        ("semantic_jsonl", ("semantic",)),
+    ],
+)
+def test_any_format_is_a_source_for_what_it_holds(formats, labels, tmp_path, output, type, becomes):
+    (tmp_path / "labels.json").write_text(json.dumps(labels.rows()))
+    source = formats[type]
+    split = Split(images=source.images, annotations=source.annotations, panoptic=source.panoptic)
+    report, _ = written(any_format.read(split, label_map=f"{tmp_path / 'labels.json'}"), output)
+    assert tuple(report.settings) == becomes
+    written_format = Format(becomes[-1])
+    settings = report.settings[written_format]
+    names = [sample.name for sample in open_source(Source("dataset.val", **settings), labels)]
+    assert len(names) == len(open_source(source, labels))
+
+
+def test_shards_are_no_source(formats, labels, tmp_path):
+    write_shards(formats["coco_panoptic"], labels, tmp_path / "out", size=10**6)
+    with pytest.raises(UsageError, match="its images are not files"):
+        any_format.read(Split(annotations=f"{tmp_path / 'out' / 'shards.json'}"), label_map=None)
+
+
 def test_a_panoptic_name_may_not_leave_its_folder(folder, tmp_path):
     path = tmp_path / "labels.json"
     path.write_text(json.dumps([{"id": 3, "name": "square"}, {"id": 7, "name": "ground"}]))
@@ -263,12 +292,8 @@ def test_a_panoptic_name_may_not_leave_its_folder(folder, tmp_path):
 def test_real_data_gives_what_the_reference_tool_gave(shared_data, output, name):
     root = shared_data / "data" / name
     annotations = root / "annotations"
-    pictures = from_panoptic.read(
-        f"{annotations}/panoptic_val.json",
-        f"{root}/images",
-        panoptic=f"{root}/panoptic",
-        label_map=f"{root}/label_map.json",
-    )
+    split = Split(images=f"{root}/images", annotations=f"{annotations}/panoptic_val.json", panoptic=f"{root}/panoptic")
+    pictures = any_format.read(split, label_map=f"{root}/label_map.json", without=(Format.PANOPTIC,))
     written(pictures, output)
     for path in (output / "semantic").rglob("*.png"):
         assert (np.asarray(Image.open(path)) == np.asarray(Image.open(root / "semantic" / path.name))).all()

@@ -41,9 +41,35 @@ def panoptic(
     skip_bad: SkipBad = False,
 ) -> None:
     """COCO panoptic to COCO instance and to semantic masks."""
-    from oneformer_data.convert import from_panoptic as source
+    from oneformer_data.convert import annotations as source
+    from oneformer_data.convert.outputs import Format
+    from oneformer_spec.schema import Split
 
-    _convert(source.read(annotations, images, panoptic=panoptic, label_map=label_map), output, to, force, skip_bad)
+    split = Split(type="coco_panoptic", images=images, annotations=annotations, panoptic=panoptic)
+    found = source.read(split, label_map=label_map, without=(Format.PANOPTIC,))
+    _convert(found, output, to, force, skip_bad)
+
+
+@app.command("annotations")
+def any_format(
+    annotations: Annotated[str, typer.Option(metavar="FILE", help="The annotations.")],
+    output: Output,
+    images: Annotated[str | None, typer.Option(metavar="FOLDER", help="Where their image names start from.")] = None,
+    panoptic: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="PNG maps of COCO panoptic annotations.")
+    ] = None,
+    label_map: Annotated[str | None, typer.Option(metavar="FILE", help="The classes.")] = None,
+    type: Annotated[str | None, typer.Option(help="Their format, where their name does not show it.")] = None,
+    to: To = None,
+    force: Force = False,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Any format that training reads, such as one of a plugin."""
+    from oneformer_data.convert import annotations as source
+    from oneformer_spec.schema import Split
+
+    split = Split(type=type, images=images, annotations=annotations, panoptic=panoptic)
+    _convert(source.read(split, label_map=label_map), output, to, force, skip_bad)
 
 
 @app.command()

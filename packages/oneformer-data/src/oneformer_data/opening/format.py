@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from oneformer_data.datasets import DataSet, Samples
 from oneformer_data.opening.folders import Folder
-from oneformer_data.opening.record_cache import column, kept
+from oneformer_data.opening.record_cache import blocks, column, packed, record_file
 from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample
 from oneformer_spec.commands.progress import Progress
@@ -127,6 +127,14 @@ class FileFormat(Format, Generic[Record]):
             DataError: A file is damaged, or they disagree.
         """
 
+    def inputs(self) -> Iterator[bytes]:
+        """Yield all that the records depend on but the label map, such as the annotation file; see `dataset_type`.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        yield from blocks(self.source.annotations)
+
     def root(self, field: str) -> str | Path:
         """Return the folder that names in a field start from: that of the pictures, else the annotations' own."""
         return self.source.images or Path(self.source.annotations).parent
@@ -158,11 +166,17 @@ class FileFormat(Format, Generic[Record]):
         """
         fields = (IMAGE, *self.members)
         folders = {field: self.folder(field) for field in fields}
-        records = kept(self.source, labels, lambda: self.records(labels), self.record_type, self.from_row, fields)
+        records = self._kept(labels, fields)
         for field, folder in folders.items():
             for position, problem in folder.problems(column(records, field)):
                 raise DataError(f"{problem} ({self.where(records[position])})")
         return records
+
+    def _kept(self, labels: Labels, fields: Sequence[str]) -> Sequence[Record]:
+        if not self.source.serialized:
+            return self.records(labels)
+        path = record_file(self.record_type, labels, self.inputs())
+        return packed(path, lambda: self.records(labels), self.from_row, fields, self.source.annotations)
 
     def open(self, labels: Labels) -> Samples[Record]:
         """Return the samples, their classes by index into the label map."""

@@ -14,13 +14,12 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from oneformer_data.opening.sources import Source
 from oneformer_spec.commands.exit import note
 from oneformer_spec.errors import DataError
 from oneformer_spec.files.atomic import write_atomically
@@ -101,28 +100,20 @@ class PackedRecords(Sequence[Record], Generic[Record]):
         return values
 
 
-def kept(
-    source: Source,
-    labels: Labels,
-    parse: Callable[[], Sequence[Record]],
-    kind: type,
-    from_row: FromRow[Record],
-    columns: Sequence[str],
+def packed(
+    path: Path, parse: Callable[[], Sequence[Record]], from_row: FromRow[Record], columns: Sequence[str], name: str
 ) -> Sequence[Record]:
-    """Return the records of a data set as its spec wants them kept: in memory, or packed.
+    """Return the records of a file, which is written where it is missing or damaged.
 
-    `kind` is their dataclass, `columns` are the fields that `column` gives for all records at once. Where no file can
-    be written, the records stay in memory, with a note.
+    `columns` are the fields that `column` gives for all records at once, `name` is what they come from. Where no file
+    can be written, the records stay in memory, with a note.
     """
-    if not source.serialized:
-        return parse()
-    path = cache_folder() / f"{_key(source, labels, kind)}.records"
     try:
         if path.exists():
             try:
                 return PackedRecords(path, from_row)
             except DamagedError:
-                note(f"{path}: is damaged and is made anew from {source.annotations}")
+                note(f"{path}: is damaged and is made anew from {name}")
         records = parse()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: pack(file, records, columns))
@@ -157,23 +148,29 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "oneformer"
 
 
-def _key(source: Source, labels: Labels, kind: type) -> str:
-    """Return a digest of everything that records depend on.
-
-    Raises:
-        DataError: The annotations cannot be read.
-    """
+def record_file(kind: type, labels: Labels, inputs: Iterable[bytes]) -> Path:
+    """Return the file of the records of a class; its name is a digest of all that they depend on."""
     digest = hashlib.blake2b(digest_size=20)
     digest.update(_plain([FORMAT, kind.__module__, labels.rows()]))
+    for block in inputs:
+        digest.update(block)
+    return cache_folder() / f"{digest.hexdigest()}.records"
+
+
+def blocks(path: str | Path) -> Iterator[bytes]:
+    """Yield the content of a file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
-        with open(source.annotations, "rb") as file:
+        with open(path, "rb") as file:
             while block := file.read(_BLOCK):
-                digest.update(block)
+                yield block
     except FileNotFoundError:
-        raise DataError(f"{source.annotations}: does not exist") from None
+        raise DataError(f"{path}: does not exist") from None
     except OSError as error:
-        raise DataError(f"{source.annotations}: {error.strerror or error}") from None
-    return digest.hexdigest()
+        raise DataError(f"{path}: {error.strerror or error}") from None
 
 
 def _digest(body: bytes | memoryview) -> str:

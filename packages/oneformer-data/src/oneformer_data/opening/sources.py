@@ -35,6 +35,11 @@ class Source:
     name: str = field(default="", compare=False)
 
     @property
+    def split(self) -> str:
+        """The name of the split, such as `val`."""
+        return self.section.rpartition(".")[2]
+
+    @property
     def declared(self) -> Dataset:
         """The declaration of the format that the annotations are in.
 

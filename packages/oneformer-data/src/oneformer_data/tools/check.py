@@ -152,11 +152,12 @@ def source_problems(source: Source, labels: Labels) -> Iterator[str]:
 def shared_pictures(splits: Mapping[str, Sequence[Source]], files: Mapping[Source, Sequence[Path]]) -> Iterator[str]:
     """Yield a line per picture that two splits share, as the same file or as a file of the same content.
 
-    Two splits that name the same annotations share them on purpose: one line where one of them is `train`, none for
-    `val` and `test`.
+    Two splits that name the same annotations for the same pictures share them on purpose: one line where one of them is
+    `train`, none for `val` and `test`.
     """
     for (first, its), (second, others) in combinations(splits.items(), 2):
-        same = {source.annotations for source in its} & {source.annotations for source in others}
+        theirs_by_name = {source.annotations: files[source] for source in others}
+        same = {source.annotations for source in its if theirs_by_name.get(source.annotations) == files[source]}
         if "train" in (first, second):
             yield from (f"{path}: is the data of dataset.{first} and of dataset.{second}" for path in sorted(same))
         mine = [path for source in its if source.annotations not in same for path in files[source]]

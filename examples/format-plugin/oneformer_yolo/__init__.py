@@ -1,0 +1,1 @@
+"""The annotation format `yolo` for oneformer."""
