@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,22 @@ def nuclei(repository: Path) -> Path:
     if not (folder / "demo.yaml").is_file():
         pytest.skip(f"{folder} does not exist: this test reads the example's images")
     return folder
+
+
+IN_REPOSITORY = ("coco_open", "coco_inst_open", "nuclei_few")
+
+
+@pytest.fixture
+def data_set(repository: Path, request: pytest.FixtureRequest) -> Callable[[str], Path]:
+    """Return a function that finds a set of real data: small ones lie in the repository, larger ones beside it."""
+
+    def find(name: str) -> Path:
+        if name in IN_REPOSITORY:
+            return repository / "tests" / "data" / "real" / name
+        shared: Path = request.getfixturevalue("shared_data")
+        return shared / "data" / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

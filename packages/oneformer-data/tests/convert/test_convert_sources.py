@@ -419,11 +419,12 @@ def test_what_is_converted_is_read_back(kind, request):
             assert sorted(segments(sample, pictures.labels)) == [*cats, ("sofa", 40, False)]
 
 
-def test_real_ade20k_masks_keep_their_pixels(shared_data, tmp_path):
-    root = shared_data / "data" / "ade20k"
-    pictures = ade20k.read(root / "images", root / "annotations")
+@pytest.mark.parametrize(("name", "folder", "count"), [("nuclei_few", "semantic", 2), ("ade20k", "annotations", 20)])
+def test_real_class_masks_keep_their_pixels(data_set, tmp_path, name, folder, count):
+    root = data_set(name)
+    pictures = ade20k.read(root / "images", root / folder)
     convert(pictures, tmp_path / "output", tell=print)
     masks = sorted((tmp_path / "output" / "semantic").glob("*.png"))
-    assert len(masks) == 20
+    assert len(masks) == count
     for path in masks:
-        assert (np.asarray(Image.open(path)) == np.asarray(Image.open(root / "annotations" / path.name))).all()
+        assert (np.asarray(Image.open(path)) == np.asarray(Image.open(root / folder / path.name))).all()

@@ -173,12 +173,21 @@ def test_a_mask_without_pixels_is_told_of(folder, document):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 @pytest.mark.parametrize(
-    ("name", "split"), [("coco_inst", "all"), ("coco_pan100", "val"), ("coco_pan3", "all"), ("nuclei", "val")]
+    ("name", "split"),
+    [
+        ("coco_inst_open", "all"),
+        ("coco_open", "val"),
+        ("nuclei_few", "val"),
+        ("coco_inst", "all"),
+        ("coco_pan100", "val"),
+        ("coco_pan3", "all"),
+        ("nuclei", "val"),
+    ],
 )
-def test_real_masks_are_those_of_pycocotools(shared_data, name, split):
+def test_real_masks_are_those_of_pycocotools(data_set, name, split):
     from pycocotools.coco import COCO
 
-    root = shared_data / "data" / name
+    root = data_set(name)
     path = f"{root}/annotations/instances_{split}.json"
     reference = COCO(path)
     labels = Labels.parse(json.loads(Path(path).read_text())["categories"], source=path)

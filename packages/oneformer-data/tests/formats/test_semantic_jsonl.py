@@ -134,9 +134,11 @@ def test_a_truncated_picture_is_named(folder):
         SemanticJsonl(wrong).open(LABELS)[0]
 
 
-@pytest.mark.parametrize("name", ["ade20k", "camvid", "coco_pan100", "coco_pan3", "cocostuff", "nuclei"])
-def test_real_masks_give_their_known_counts(shared_data, name):
-    root = shared_data / "data" / name
+@pytest.mark.parametrize(
+    "name", ["coco_open", "nuclei_few", "ade20k", "camvid", "coco_pan100", "coco_pan3", "cocostuff", "nuclei"]
+)
+def test_real_masks_give_their_known_counts(data_set, name):
+    root = data_set(name)
     known = json.loads((root / "stats.json").read_text())["semantic"]
     labels = Labels.read(root / "label_map.json")
     files = sorted(root.glob("semantic_*.jsonl"))

@@ -86,10 +86,18 @@ def test_wrong_data_is_one_error(folder, dataset):
 
 
 @pytest.mark.parametrize(
-    ("name", "split"), [("coco_pan3", "all"), ("coco_pan100", "val"), ("camvid", "train"), ("nuclei", "train")]
+    ("name", "split"),
+    [
+        ("coco_open", "val"),
+        ("nuclei_few", "val"),
+        ("coco_pan3", "all"),
+        ("coco_pan100", "val"),
+        ("camvid", "train"),
+        ("nuclei", "train"),
+    ],
 )
-def test_real_data_gives_its_known_counts(shared_data, name, split):
-    root = shared_data / "data" / name
+def test_real_data_gives_its_known_counts(data_set, name, split):
+    root = data_set(name)
     annotations = root / "annotations" / f"panoptic_{split}.json"
     known = json.loads((root / "stats.json").read_text())["panoptic"]
     pictures = [known[str(row["image_id"])] for row in json.loads(annotations.read_text())["annotations"]]
