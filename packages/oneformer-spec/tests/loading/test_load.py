@@ -269,16 +269,16 @@ class TestNotes:
     def test_options_of_radio_are_ignored_with_one_note(self, write):
         file = write("model:\n  backbone:\n    radio: {num_teacher: 4, backbone: vit_base_patch16_224}\n")
         loaded = load_spec([file], ["model.backbone.radio.window_size=16"])
-        assert loaded.notes == ("model.backbone.radio is ignored: RADIO is not available yet",)
+        assert loaded.notes == ("model.backbone.radio has no effect: no backbone 'radio' is installed",)
         assert "radio" not in to_dict(loaded.spec)["model"]["backbone"]
 
     @pytest.mark.parametrize("task", [None, "export"])
     @pytest.mark.parametrize("algorithm", ["awq_clip", "awq_lite", "AWQ_full"])
-    def test_an_awq_algorithm_is_ignored_where_nothing_is_quantized(self, tmp_path, task, algorithm):
+    def test_an_awq_algorithm_is_ignored_where_nothing_is_quantized(self, write, tmp_path, task, algorithm):
         model = tmp_path / "model.pth"
         model.touch()
-        words = [f"quantize.algorithm={algorithm}", f"export.checkpoint={model}"]
-        loaded = load_spec([], words, task=task)
+        file = write(f"quantize: {{algorithm: {algorithm}}}\nexport: {{checkpoint: {model}}}\n")
+        loaded = load_spec([file], task=task)
         assert loaded.notes == (f"quantize.algorithm: {algorithm} is ignored: AWQ is not available yet",)
         assert loaded.spec.quantize.algorithm == "minmax"
         assert "quantize.algorithm" not in loaded.spec.written

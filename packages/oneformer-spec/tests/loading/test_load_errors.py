@@ -82,15 +82,25 @@ def test_a_problem_says_what_to_do(complain, text, problem):
     assert found[0].startswith("spec.yaml:1:")
 
 
+AWQ = (
+    'quantize.algorithm: found "awq_lite", expected one of minmax, max, entropy, rtn_dq or null; '
+    "AWQ is not available yet"
+)
+
+
 def test_quantizing_with_awq_is_refused(tmp_path):
-    model = tmp_path / "model.pth"
+    model, file = tmp_path / "model.pth", tmp_path / "spec.yaml"
     model.touch()
+    file.write_text(f"quantize: {{algorithm: awq_lite, model_path: {model}}}")
     with pytest.raises(SpecError) as caught:
-        load_spec([], ["quantize.algorithm=awq_lite", f"quantize.model_path={model}"], task="quantize")
-    assert caught.value.problems == (
-        'quantize.algorithm=awq_lite: quantize.algorithm: found "awq_lite", '
-        "expected one of minmax, max, entropy, rtn_dq or null; AWQ is not available yet",
-    )
+        load_spec([file], task="quantize")
+    assert caught.value.problems == (f"{file}:1:23: {AWQ}",)
+
+
+def test_awq_is_refused_where_it_is_asked_for_now():
+    with pytest.raises(SpecError) as caught:
+        load_spec([], ["quantize.algorithm=awq_lite"])
+    assert caught.value.problems == (f"quantize.algorithm=awq_lite: {AWQ}",)
 
 
 def test_an_override_stands_in_place_of_the_line(complain):

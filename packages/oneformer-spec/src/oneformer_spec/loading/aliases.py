@@ -7,7 +7,6 @@ from typing import Any
 from oneformer_spec.loading.dotted import get, has, put, remove
 from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems, shown
-from oneformer_spec.plugins.option_types import option_types
 from oneformer_spec.schema.deploy import AWQ
 from oneformer_spec.schema.tree import Leaf, leaves
 
@@ -23,7 +22,6 @@ ALIASES = {
     "train.clip_gradients.clip_value": "train.clip_grad_norm",
     "train.clip_gradients.norm_type": "train.clip_grad_norm_type",
 }
-RADIO = "model.backbone.radio"
 ALGORITHM = "quantize.algorithm"
 CLIPPING = "train.clip_gradients"
 CLIPPING_ENABLED = "train.clip_gradients.enabled"
@@ -40,15 +38,8 @@ def read_aliases(layer: Layer, notes: list[str], problems: Problems) -> None:
         _check_clipping(layer, remove(layer.data, CLIPPING), problems)
 
 
-def leave_out_radio(layer: Layer, notes: list[str]) -> None:
-    """Drop the options of the backbone RADIO, which is not available yet, with one note; a plugin may bring one."""
-    if "radio" not in option_types("backbone").kinds and has(layer.data, RADIO):
-        remove(layer.data, RADIO)
-        notes.append(f"{RADIO} is ignored: RADIO is not available yet")
-
-
 def leave_out_awq(layer: Layer, notes: list[str]) -> None:
-    """Drop an AWQ algorithm of `quantize`, with one note: to the other tasks it makes no difference."""
+    """Drop an AWQ algorithm that a file names, with a note: to all tasks but `quantize` it makes no difference."""
     if has(layer.data, ALGORITHM) and str(get(layer.data, ALGORITHM)).lower() in AWQ:
         notes.append(f"{ALGORITHM}: {remove(layer.data, ALGORITHM)} is ignored: AWQ is not available yet")
 

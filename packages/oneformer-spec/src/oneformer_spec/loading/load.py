@@ -9,7 +9,7 @@ from typing import Any
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.files.encryption import KEY_VARIABLE, key_of_environment
-from oneformer_spec.loading.aliases import leave_out_awq, leave_out_radio, read_aliases
+from oneformer_spec.loading.aliases import leave_out_awq, read_aliases
 from oneformer_spec.loading.derived import TASKS_WITH_DEVICES, derived
 from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.loading.layers import Layer, merge, read_file
@@ -49,9 +49,7 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
     """
     problems = Problems()
     notes: list[str] = []
-    written = _written(files, overrides, problems, notes)
-    if task != "quantize":
-        leave_out_awq(written, notes)
+    written = _written(files, overrides, task, problems, notes)
     broken = check_values(written, problems, notes)
     broken |= check_plugin_names(written, task, problems, notes)
     if problems.unreadable:
@@ -74,7 +72,9 @@ def to_dict(spec: Spec) -> dict[str, Any]:
     return nested
 
 
-def _written(files: Sequence[str | Path], overrides: Sequence[str], problems: Problems, notes: list[str]) -> Layer:
+def _written(
+    files: Sequence[str | Path], overrides: Sequence[str], task: str | None, problems: Problems, notes: list[str]
+) -> Layer:
     """Return all layers as one, in canonical paths; a file that cannot be read does not hide the others' problems."""
     layers = []
     for number, file in enumerate(files):
@@ -82,11 +82,12 @@ def _written(files: Sequence[str | Path], overrides: Sequence[str], problems: Pr
             layers.append(read_file(Path(file), number, problems))
         except SpecError as error:
             problems.unreadable.extend(error.problems)
+    for layer in layers if task != "quantize" else ():
+        leave_out_awq(layer, notes)
     layers.append(read_overrides(overrides, len(files), problems))
     whole = Layer()
     for layer in layers:
         read_aliases(layer, notes, problems)
-        leave_out_radio(layer, notes)
         check_keys(layer, problems, notes)
         merge(whole, layer)
     return whole
