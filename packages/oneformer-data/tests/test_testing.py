@@ -18,7 +18,6 @@ from oneformer_spec.errors import PluginError
 from oneformer_spec.files.images import read_image
 from oneformer_spec.hooks import Dataset
 from oneformer_spec.labels import Labels
-from oneformer_spec.plugins import annotation_formats
 from oneformer_spec.plugins.registry import registry
 
 
@@ -75,7 +74,7 @@ def check(tmp_path, monkeypatch):
     def run(kind: object, tasks=("instance", "semantic")) -> None:
         declared = Dataset("whole", "a:b", tasks)
         installed = replace(registry(), datasets={"whole": declared})
-        monkeypatch.setattr(annotation_formats, "registry", lambda: installed)
+        monkeypatch.setattr("oneformer_spec.plugins.registry.registry", lambda: installed)
         monkeypatch.setattr("oneformer_data.opening.loading.resolve", lambda target: kind)
         check_dataset(declared, str(path))
 

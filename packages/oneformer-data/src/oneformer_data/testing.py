@@ -124,12 +124,12 @@ def _check_shards(source: Source, labels: Labels, samples: Sequence[Sample], nam
     """Samples that were packed are the same, also where the label map has another order."""
     data = originals(source, labels)
     stored = [data.stored(index) for index in range(data.count)]
-    _require_equal(samples, [decode(each, labels) for each in stored], f"{name}: samples differ in tar shards")
+    _require_equal(samples, [decode(each, labels, source) for each in stored], f"{name}: samples differ in tar shards")
     turned = Labels(labels.items[::-1])
     last = len(labels) - 1
     for each, sample in zip(stored, samples, strict=True):
         segments = tuple(replace(segment, class_index=last - segment.class_index) for segment in sample.segments)
-        other = decode(each, turned)
+        other = decode(each, turned, source)
         _require(other.segments == segments, f"{name}: {sample.name}: a record in tar shards holds class indices")
 
 

@@ -293,7 +293,12 @@ class TestOrder:
             {"name": f"{number}.tar", "size": 10**6, "sha256": None, "offsets": [512 * place for place in range(11)]}
             for number in range(40)
         ]
-        return Shards(parse({"format": 1, "type": "coco_instance", "shards": rows}, "index"), None, labels)
+        return Shards(
+            parse({"format": 1, "type": "coco_instance", "shards": rows}, "index"),
+            None,
+            labels,
+            Source("dataset.val", "index"),
+        )
 
     def test_every_sample_comes_once_in_an_order_of_its_own_per_pass(self, many):
         orders = [pass_order(3, number, many).tolist() for number in range(3)]

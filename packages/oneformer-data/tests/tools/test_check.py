@@ -143,7 +143,7 @@ class Layers(Format):
 
 def test_segments_that_overlap_where_the_format_permits_it_are_counted(folder, dataset, monkeypatch):
     installed = replace(registry.registry(), datasets={"layers": Dataset("layers", "a:b", ("instance",))})
-    monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
+    monkeypatch.setattr("oneformer_spec.plugins.registry.registry", lambda: installed)
     monkeypatch.setattr("oneformer_data.opening.loading.resolve", lambda target: Layers)
     findings = found(folder, replace(dataset, val=replace(dataset.val, type="layers")))
     assert [checked.overlapping for checked in findings.data_sets] == [2]

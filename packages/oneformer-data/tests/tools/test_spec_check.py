@@ -138,7 +138,7 @@ def test_a_format_that_can_only_open_is_read_sample_by_sample(folder, overrides,
         (folder.root / "images" / name).write_bytes(b"no picture")
     plain = Dataset("plain", f"{__name__}:Plain", ("panoptic",))
     installed = replace(registry.registry(), datasets={"plain": plain})
-    monkeypatch.setattr("oneformer_spec.plugins.annotation_formats.registry", lambda: installed)
+    monkeypatch.setattr("oneformer_spec.plugins.registry.registry", lambda: installed)
     monkeypatch.setattr("oneformer_data.opening.loading.resolve", lambda target: Plain)
     folder.save()
     loaded = load_spec([], overrides).spec

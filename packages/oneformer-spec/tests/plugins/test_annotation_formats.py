@@ -24,7 +24,7 @@ def installed(monkeypatch):
 
     def install(*declared: Dataset) -> None:
         every = replace(registry(), datasets={each.name: each for each in declared})
-        monkeypatch.setattr(annotation_formats, "registry", lambda: every)
+        monkeypatch.setattr("oneformer_spec.plugins.registry.registry", lambda: every)
 
     return install
 
@@ -59,6 +59,11 @@ def test_a_named_type_wins():
     assert inferred("a.json", type="webdataset") == "webdataset"
     with pytest.raises(SpecError, match=r"^dataset\.val\.type: 'magic' is not installed; available: coco_instance, "):
         inferred("a.json", type="magic")
+
+
+def test_a_class_path_stands_for_a_format_that_nobody_declares():
+    declared = annotation_formats.annotation_format("a", type="mine.formats:Lines", panoptic=False, section="x")
+    assert (declared.target, declared.tasks) == ("mine.formats:Lines", ("semantic", "instance", "panoptic"))
 
 
 def test_a_plugin_adds_its_signs_and_changes_no_other_spec(installed):

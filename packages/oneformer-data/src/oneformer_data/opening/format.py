@@ -36,7 +36,7 @@ class Format(ABC):
     """
 
     def __init__(self, source: Source) -> None:
-        """Take the paths of a data set; options of the format come as keywords."""
+        """Take the paths of a data set; a format with options takes them as keywords."""
         self.source = source
 
     @abstractmethod

@@ -11,6 +11,7 @@ from oneformer_data.opening.sources import Source, sources
 from oneformer_spec.errors import DataError, PluginError, SpecError
 from oneformer_spec.hooks import Dataset
 from oneformer_spec.labels import Labels
+from oneformer_spec.plugins.entries import keywords, naming_plugin
 from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.schema import DatasetSection, Spec
 
@@ -95,7 +96,18 @@ def format_of(source: Source) -> Format:
     declared = source.declared
     if declared.places == ("file",) and not Path(source.annotations).exists():
         raise DataError(f"{source.annotations}: does not exist ({source.section}.annotations)")
-    return format_class(declared)(source)
+    return made(format_class(declared), declared.name, source)
+
+
+def made(kind: type[Format], name: str, source: Source) -> Format:
+    """Return the annotations of a data set in a format, which gets its options as keywords.
+
+    Raises:
+        PluginError: The format takes other options, or fails.
+    """
+    options = source.format_options.get(name)
+    with naming_plugin("dataset", name):
+        return kind(source, **({} if options is None else keywords(options)))
 
 
 def format_class(declared: Dataset) -> type[Format]:
@@ -104,7 +116,8 @@ def format_class(declared: Dataset) -> type[Format]:
     Raises:
         PluginError: It cannot be loaded, or is something else.
     """
-    found = resolve(declared.target)
+    with naming_plugin("dataset", declared.name):
+        found = resolve(declared.target)
     if not (isinstance(found, type) and issubclass(found, Format)):
         raise PluginError(f"{declared.target}: the format {declared.name!r} is not a subclass of oneformer_data.Format")
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
@@ -22,7 +24,7 @@ class Source:
 
     `annotations` is a file, or whatever else its format allows: a folder, a pattern, a URL. `type` names the format
     where the spec does. `serialized` asks for records in memory that all processes share. `name` tells the data sets of
-    a split apart in reports.
+    a split apart in reports, and `format_options` are `dataset.formats`, the options of formats by name.
     """
 
     section: str
@@ -33,6 +35,7 @@ class Source:
     allow_outside_root: bool = False
     serialized: bool = False
     name: str = field(default="", compare=False)
+    format_options: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def split(self) -> str:
@@ -92,6 +95,7 @@ def sources(dataset: DatasetSection, split_name: str) -> list[Source]:
             allow_outside_root=dataset.allow_outside_root,
             serialized=dataset.dataset_type == "serialized",
             name=names[i],
+            format_options=dataset.formats,
         )
         for i in range(count)
     ]

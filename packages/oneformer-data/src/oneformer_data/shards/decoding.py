@@ -6,10 +6,12 @@ semantic masks an object with `img` and `segm`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from oneformer_data.opening.documents import parse_json
 from oneformer_data.opening.format import FileFormat
+from oneformer_data.opening.loading import made
 from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample
 from oneformer_data.shards.index import file_format
@@ -20,13 +22,16 @@ from oneformer_spec.labels import Labels
 _LARGEST_JSON = 64 << 20  # bytes; parsed it takes about ten times as much memory
 
 
-def format_at(type: str, path: str) -> FileFormat[Any]:
-    """Return the format of one sample whose JSON has a name."""
-    return file_format(type, path)(Source("shards", path, type=type))
+def format_at(type: str, path: str, source: Source) -> FileFormat[Any]:
+    """Return the format of one sample whose JSON has a name, with the options that the shards' data set has for it."""
+    kind = file_format(type, path)
+    format = made(kind, type, replace(source, annotations=path, images=None, panoptic=None, type=type))
+    assert isinstance(format, FileFormat)
+    return format
 
 
-def decode(stored: Stored, labels: Labels) -> Sample:
-    """Decode a sample.
+def decode(stored: Stored, labels: Labels, source: Source) -> Sample:
+    """Decode a sample of a data set.
 
     Raises:
         DataError: A file is damaged, or they disagree.
@@ -34,5 +39,5 @@ def decode(stored: Stored, labels: Labels) -> Sample:
     content = stored.annotation
     if len(content.data) > _LARGEST_JSON:
         raise DataError(f"{content}: has {len(content.data)} bytes, at most {_LARGEST_JSON} are read")
-    format = format_at(stored.type, content.name)
+    format = format_at(stored.type, content.name, source)
     return format.sample(format.record(parse_json(content), labels), stored.files, labels)

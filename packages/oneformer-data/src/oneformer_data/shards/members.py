@@ -59,7 +59,7 @@ def sample_in(data: bytes, tar: str, type: str) -> Stored:
     if len(keys) != 1:
         raise DataError(f"{tar}: disagrees with its index, which has one sample where the file has {len(keys)}")
     kinds = [_parts(header.name)[1] for header in headers]
-    found, picture = _identified(kinds, f"{tar}: {keys.pop()}", _formats(type, tar))
+    found, picture = _identified(kinds, f"{tar}: {keys.pop()}", _formats(type, tar), type)
     contents = {
         kind: Content(f"{tar}: {header.name}", data[header.offset_data : header.offset_data + header.size])
         for kind, header in zip(kinds, headers, strict=True)
@@ -167,8 +167,12 @@ def _formats(type: str | None, tar: str) -> dict[str, type[FileFormat[Any]]]:
     return known if type is None else known | {type: file_format(type, tar)}
 
 
-def _identified(kinds: Sequence[str], where: str, formats: Mapping[str, type[FileFormat[Any]]]) -> tuple[str, str]:
-    """Return the format of a sample, the one with most of its files there, and which of them is the picture.
+def _identified(
+    kinds: Sequence[str], where: str, formats: Mapping[str, type[FileFormat[Any]]], stated: str | None = None
+) -> tuple[str, str]:
+    """Return the format of a sample, and which of its files is the picture.
+
+    It is the format with most of its files there; of several the one that the index states.
 
     Raises:
         DataError: It has no picture or several, no annotation, files of several formats, or two files of one kind.
@@ -181,6 +185,7 @@ def _identified(kinds: Sequence[str], where: str, formats: Mapping[str, type[Fil
     fitting = [name for name, format in formats.items() if set(format.members.values()) <= set(kinds)]
     most = max((len(formats[name].members) for name in fitting), default=0)
     types = [name for name in fitting if len(formats[name].members) == most]
+    types = [stated] if stated in types else types
     missing = ANNOTATION not in kinds and any(formats[name].bare_document("") is None for name in types)
     if len(types) != 1 or missing:
         found = ", ".join(sorted(set(kinds) - {pictures[0]})) or "nothing"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.datasets import DataSet
+from oneformer_data.opening.sources import Source
 from oneformer_data.sample import Sample
 from oneformer_data.shards.decoding import decode, format_at
 from oneformer_data.shards.index import WINDOW, Index
@@ -21,10 +22,10 @@ from oneformer_spec.labels import Labels
 class Shards(DataSet):
     """The samples of a set of shards, in their order. Nothing is kept open, so any process and thread may read."""
 
-    def __init__(self, index: Index, store: Store, labels: Labels) -> None:
-        self.listing, self._store, self._labels = index, store, labels
+    def __init__(self, index: Index, store: Store, labels: Labels, source: Source) -> None:
+        self.listing, self._store, self._labels, self._source = index, store, labels, source
         self._ends = index.ends
-        self._tasks = format_at(index.type, "shards").tasks(labels)
+        self._tasks = format_at(index.type, source.annotations, source).tasks(labels)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -41,7 +42,7 @@ class Shards(DataSet):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[position] for position in range(len(self))[index]]
-        return decode(self.stored(index), self._labels)
+        return decode(self.stored(index), self._labels, self._source)
 
     def stored(self, index: int) -> Stored:
         """Return the files of a sample as they are stored.

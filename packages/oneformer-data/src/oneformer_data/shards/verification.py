@@ -20,7 +20,7 @@ def problems(source: Source, index: Index, store: Store, labels: Labels) -> Iter
     """Yield a line per problem; every shard is read as a whole, every sample decoded, what is missing passed over."""
     for line in category_problems({"categories": index.categories}, labels):
         yield f"{source.annotations}: {line}"
-    samples = Shards(index, store, labels)
+    samples = Shards(index, store, labels, source)
     progress = Progress(f"check {source.annotations}", "images")
     seen: dict[str, dict[object, str]] = {"file_name": {}, "id": {}}
     position = 0
@@ -30,16 +30,18 @@ def problems(source: Source, index: Index, store: Store, labels: Labels) -> Iter
             yield problem
         for _ in shard.offsets[1:]:
             if problem is None:
-                yield from _problems(samples, position, labels, seen)
+                yield from _problems(samples, position, labels, source, seen)
             position += 1
             progress(position, len(samples))
 
 
-def _problems(samples: Shards, position: int, labels: Labels, seen: dict[str, dict[object, str]]) -> Iterator[str]:
+def _problems(
+    samples: Shards, position: int, labels: Labels, source: Source, seen: dict[str, dict[object, str]]
+) -> Iterator[str]:
     """Yield the problems of a sample; `seen` holds the names and ids of those before it."""
     try:
         stored = samples.stored(position)
-        sample, place = decode(stored, labels), str(stored.picture)
+        sample, place = decode(stored, labels, source), str(stored.picture)
     except DataError as error:
         yield str(error)
         return

@@ -34,7 +34,7 @@ class WebDataset(Format):
             absent = store.problem(shard)
             if absent is not None:
                 raise DataError(absent)
-        return Shards(index, store, labels)
+        return Shards(index, store, labels, self.source)
 
     def labels(self) -> Labels:
         """Return the classes of the index."""
@@ -43,7 +43,7 @@ class WebDataset(Format):
 
     def tasks(self, labels: Labels) -> tuple[str, ...]:
         """Return the tasks that the format of the samples has targets for."""
-        return format_at(self._shards[0].type, self.source.annotations).tasks(labels)
+        return format_at(self._shards[0].type, self.source.annotations, self.source).tasks(labels)
 
     def problems(self, labels: Labels) -> Iterator[str]:
         """Yield a line per problem of the index, the tar files and the samples."""
@@ -63,7 +63,7 @@ class WebDataset(Format):
 
     def may_overlap(self) -> bool:
         """Return whether the format of the samples has segments that share pixels."""
-        return format_at(self._shards[0].type, self.source.annotations).may_overlap()
+        return format_at(self._shards[0].type, self.source.annotations, self.source).may_overlap()
 
     @cached_property
     def _shards(self) -> tuple[Index, Store]:

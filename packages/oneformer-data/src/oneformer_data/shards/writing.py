@@ -45,7 +45,7 @@ def write_shards(
     def pieces() -> Iterator[bytes]:
         for position, number in enumerate(order):
             stored = data.stored(number)
-            decode(stored, labels)
+            decode(stored, labels, source)
             yield _piece(f"{position:09d}", stored)
             progress(position + 1, data.count)
 

@@ -9,14 +9,15 @@ from pathlib import PurePath
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
 from oneformer_spec.plugins.builtins import oneformer_datasets
-from oneformer_spec.plugins.registry import registry
+from oneformer_spec.plugins.entries import is_class_path
+from oneformer_spec.plugins.registry import declarations
 from oneformer_spec.plugins.task_declarations import with_plugin_tasks
+from oneformer_spec.tasks import TASKS
 
 
 def annotation_formats() -> Mapping[str, Dataset]:
     """Return the annotation formats that are built in or installed, by name."""
-    ours = {declared.name: declared for declared in oneformer_datasets()}
-    return dict(sorted((dict(registry().datasets) | ours).items()))
+    return dict(sorted(declarations("dataset").items()))
 
 
 def annotation_format(annotations: str, *, type: str | None = None, panoptic: bool, section: str) -> Dataset:
@@ -24,7 +25,7 @@ def annotation_format(annotations: str, *, type: str | None = None, panoptic: bo
 
     Args:
         annotations: One entry of `dataset.<split>.annotations`.
-        type: What `dataset.<split>.type` says.
+        type: What `dataset.<split>.type` says: a name, or the path of a class, `module:Class`.
         panoptic: Whether the split names a folder of PNG maps for these annotations.
         section: The split's place in the spec, such as `dataset.val`, for errors.
 
@@ -33,9 +34,9 @@ def annotation_format(annotations: str, *, type: str | None = None, panoptic: bo
     """
     known = annotation_formats()
     if type is not None:
-        if type not in known:
+        if type not in known and not is_class_path(type):
             raise SpecError(f"{section}.type: {type!r} is not installed; available: {', '.join(known)}")
-        return known[type]
+        return known.get(type) or Dataset(type, type, TASKS, places=("file", "folder", "pattern", "url"))
     name = file_name(annotations)
     fitting = [declared for declared in known.values() if name in declared.names]
     if not fitting:
