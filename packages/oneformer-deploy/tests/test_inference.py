@@ -250,7 +250,7 @@ def test_a_class_name_that_the_font_lacks_is_reported(inference, tmp_path, capsy
 def test_a_font_file_that_is_missing_is_an_error(inference, capsys, monkeypatch, results):
     monkeypatch.setenv("ONEFORMER_FONT", "absent.ttf")
     assert inference() == 2
-    assert "absent.ttf: ONEFORMER_FONT must name a font file" in capsys.readouterr().err
+    assert "absent.ttf: ONEFORMER_FONT must be a font file" in capsys.readouterr().err
     assert not results.exists()
 
 

@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("labels", "processes.threads", "processes.world", "results")
+MODULES = ("labels", "processes.threads", "processes.world", "results", "segmentation.frame", "documents.yaml_lines")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -70,7 +70,7 @@ def with_header(path, **changes):
         ({"format": 2}, "has engine format 2, but this version reads 1; update oneformer-deploy"),
         ({"format": None}, "its header is damaged"),
         ({"batch": [1, 2]}, "its header is damaged"),
-        ({"manifest": {}}, "holds no oneformer manifest"),
+        ({"manifest": {}}, "contains no oneformer manifest"),
     ],
 )
 def test_a_header_that_is_wrong_is_reported(engine, changes, message):

@@ -97,7 +97,7 @@ def test_layers_are_chosen_with_the_runtime_that_evaluates(quantize, monkeypatch
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("evaluate.precision=bf16",), "the runtime onnxruntime computes in fp32, not in bf16"),
+        (("evaluate.precision=bf16",), "the runtime onnxruntime does not support bf16; available: fp32"),
         (("evaluate.runtime=openvino", "evaluate.precision=fp64"), "evaluate.precision"),
         (("evaluate.runtime=mystery",), "runtime 'mystery' is not installed here"),
     ],

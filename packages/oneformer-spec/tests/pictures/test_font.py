@@ -39,5 +39,5 @@ def test_a_file_that_is_no_font_is_told(monkeypatch, tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setenv(FONT_VARIABLE, str(path))
-    with pytest.raises(UsageError, match=f"{path}: {FONT_VARIABLE} must name a font file"):
+    with pytest.raises(UsageError, match=f"{path}: {FONT_VARIABLE} must be a font file"):
         font(12)

@@ -78,12 +78,12 @@ def error(data):
 
 @pytest.mark.parametrize("data", [None, 5, "text", [], {}, {"labels": []}])
 def test_what_is_no_manifest(data):
-    assert error(data) == "model.onnx: holds no oneformer manifest"
+    assert error(data) == "model.onnx: contains no oneformer manifest"
 
 
 def test_a_newer_format_asks_for_an_update():
     assert error(manifest().to_dict() | {"format": 2}) == (
-        "model.onnx: has manifest format 2, this version reads 1; update oneformer"
+        "model.onnx: has manifest format 2, but this version reads 1; update oneformer"
     )
 
 
@@ -97,7 +97,7 @@ def test_a_missing_field_is_named(field):
     data = manifest().to_dict()
     del data[field]
     assert error(data) == (
-        "model.onnx: holds no oneformer manifest"
+        "model.onnx: contains no oneformer manifest"
         if field == "format"
         else f"model.onnx: its manifest is damaged (KeyError: '{field}')"
     )
@@ -137,7 +137,7 @@ def test_wrong_labels_name_the_row():
 
 
 def test_text_that_is_no_json():
-    with pytest.raises(CheckpointError, match=r"^model\.onnx: its manifest is not JSON: "):
+    with pytest.raises(CheckpointError, match=r"^model\.onnx: its manifest is not valid JSON: "):
         Manifest.from_json("{", "model.onnx")
 
 

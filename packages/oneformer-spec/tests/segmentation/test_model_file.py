@@ -138,7 +138,7 @@ def test_only_a_runtime_of_several_precisions_is_asked_for_one(monkeypatch: pyte
     monkeypatch.setattr(model_file, "registry", lambda: _Registry("fp32"))
     with pytest.raises(UsageError) as error:
         model_file.open_model("a.onnx", spec, spec.inference)
-    assert str(error.value) == "a.onnx: the runtime mine computes in fp32, not in bf16"
+    assert str(error.value) == "a.onnx: the runtime mine does not support bf16; available: fp32"
 
 
 def test_written_paths_survive_experiment_yaml(tmp_path) -> None:

@@ -1,1 +1,1 @@
-"""What every command shares: exit codes, notes, progress, the folder of a run."""
+"""Shared by all commands: exit codes, notes, progress, the results folder of a run."""

@@ -1,4 +1,4 @@
-"""How every command ends: an error is one line on stderr and a fixed exit code, never a traceback."""
+"""Run a command so that an error ends it with one line on stderr and a fixed exit code, without a traceback."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from oneformer_spec.errors import OneFormerError, SpecError
 
 
 class Terminated(SystemExit):
-    """SIGTERM came: unwinds as SIGINT does, so that files are closed and a run's folder says how it ended."""
+    """Raised on SIGTERM, so that the stack unwinds as after SIGINT: files are closed and status.json is completed."""
 
 
 def run_reporting(action: Callable[[], object], *, debug: bool = False) -> int:
     """Run `action` and return the exit code: 0, 1, 2, or 130 / 143 after SIGINT / SIGTERM.
 
-    With `debug` the traceback of any error follows its line.
+    With `debug`, the traceback of an error is printed after its message.
     """
     try:
         with sigterm_raises():
@@ -53,7 +53,7 @@ def _message(error: Exception, hint: str) -> str:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated`, unless someone handles it already or this is not the main thread."""
+    """Raise `Terminated` on SIGTERM inside the block, unless SIGTERM has a handler or this is not the main thread."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
         signal.signal(signal.SIGTERM, _terminate)
@@ -69,7 +69,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Tell whether stdout is a pipe that nobody reads (`… | head`); if so, what is left in it goes nowhere."""
+    """Whether stdout is a pipe whose reader has exited (`… | head`); if so, discard what is still buffered."""
     try:
         descriptor = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):
@@ -83,10 +83,10 @@ def _reader_is_gone() -> bool:
 
 
 def report(message: str) -> None:
-    """Print an error to stderr, as it is: its lines already begin with their place."""
+    """Print an error to stderr, unchanged: its lines already begin with the file or key that they are about."""
     print(message, file=sys.stderr)
 
 
 def note(message: str) -> None:
-    """Print a note to stderr: something worth knowing that stops nothing."""
+    """Print a note to stderr: worth knowing, but not an error."""
     print(f"note: {message}", file=sys.stderr)

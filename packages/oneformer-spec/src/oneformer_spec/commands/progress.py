@@ -1,4 +1,4 @@
-"""A line on stderr that says how far a long loop is, how fast it goes and how long it still takes."""
+"""Show the progress of a long loop on stderr: items done, speed, time left."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class Progress:
-    """Rewrites one line on a terminal; elsewhere it writes a line about every half minute, and the last."""
+    """Updates one line on a terminal; elsewhere prints a line every 30 seconds and a last one at the end."""
 
     def __init__(self, title: str, unit: str, *, report: Callable[[str, str], None] | None = None) -> None:
-        """Also tell `report` each line that is no rewriting, with the time left: (message, eta)."""
+        """Start the clock; `report`, if given, is called about every 30 seconds with the line and the time left."""
         self._title = title
         self._unit = unit
         self._report = report
@@ -22,11 +22,11 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Time since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def __call__(self, done: int, total: int) -> None:
-        """Say that `done` of `total` are done."""
+        """Show that `done` of `total` items are done."""
         per_second = done / max(self.seconds, 1e-9)
         left = str(timedelta(seconds=round((total - done) / max(per_second, 1e-9))))
         line = f"{self._title}: {done}/{total} {self._unit}, {per_second:.2f} {self._unit}/s, {left} left"

@@ -1,4 +1,4 @@
-"""The folder of one run: the spec that reproduces it and a line of status per event."""
+"""The results folder of one run, with `experiment.yaml`, which reproduces the run, and `status.json`, its history."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Status = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE"]
 
 
 class RunFolder:
-    """`<task>.results_dir`, or `<results_dir>/<task>`; as a context it records start, success and failure."""
+    """A run's results folder; as a context manager it records start, success and failure in `status.json`."""
 
     def __init__(self, path: Path) -> None:
-        """Use an existing folder; `open` makes one."""
+        """Use an existing folder; `open` creates one."""
         self.path = path
 
     @classmethod
     def open(cls, spec: Spec, task: str) -> RunFolder:
-        """Make the folder of a task's run and write `experiment.yaml`.
+        """Create the results folder of a task and write `experiment.yaml` into it.
 
         Raises:
-            SpecError: The path, or a parent of it, is a file.
-            OneFormerError: It cannot be written.
+            SpecError: The path or one of its parents is a file.
+            OneFormerError: The folder or file cannot be written.
         """
         from oneformer_spec.documents.resolved import dump
 
@@ -46,7 +46,7 @@ class RunFolder:
             raise SpecError(f"{_file_in_the_way(path)}: is a file; results_dir must name a folder") from None
         except OSError as error:
             raise OneFormerError(
-                f"{path}: cannot write results there: {error.strerror}; results_dir names another place"
+                f"{path}: cannot write results there: {error.strerror}; set results_dir to another folder"
             ) from None
         return cls(path)
 
@@ -59,10 +59,10 @@ class RunFolder:
         eta: str | None = None,
         kpi: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append one JSON line to `status.json`; a figure that is no number (NaN, infinite) becomes null.
+        """Append one JSON line to `status.json`; NaN and infinite values become null.
 
         Raises:
-            OneFormerError: It cannot be written, for instance to a full disk.
+            OneFormerError: The file cannot be written, for instance because the disk is full.
         """
         now = datetime.now(UTC).astimezone()
         line: dict[str, Any] = {
@@ -92,7 +92,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Record how the run ended; the error goes on to the caller."""
+        """Record how the run ended; an exception is passed on to the caller."""
         if error is None:
             self.status("SUCCESS", "finished")
             return
@@ -100,18 +100,18 @@ class RunFolder:
             message = "stopped by a signal"
         else:
             message = f"{error}" if isinstance(error, OneFormerError) else f"{type(error).__name__}: {error}"
-        with suppress(OneFormerError):  # a full disk must not hide the error that it caused
+        with suppress(OneFormerError):  # must not hide the error that ended the run, such as a full disk
             self.status("FAILURE", message)
 
 
 def results_folder(spec: Spec, task: str) -> Path:
-    """Return where a task's run writes."""
+    """Return a task's results folder: `<task>.results_dir`, or by default `<results_dir>/<task>`."""
     own = getattr(spec, task).results_dir
     return Path(own) if own else Path(spec.results_dir or ".") / task
 
 
 def _plain(value: Any) -> Any:
-    """Return a figure as JSON takes it: a number of numpy or torch as a float, NaN and infinity as None."""
+    """Return a value for JSON: numpy and torch numbers become floats, NaN and infinity become None."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

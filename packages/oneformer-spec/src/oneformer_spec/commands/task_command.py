@@ -1,4 +1,4 @@
-"""How a verb of kind `task` runs, whichever program it was called from."""
+"""Run a command of kind `task`, for instance `train`; used by `oneformer` and `python -m oneformer_deploy`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from oneformer_spec.plugins.registry import resolve
 def run_task(
     command: Command, files: Sequence[Path], overrides: Sequence[str], flags: Mapping[str, bool] | None = None
 ) -> None:
-    """Load the spec, print its notes, refuse what this version does not have yet, and run the command's target.
+    """Load the spec, print its notes, refuse features that are not available yet, and run the command.
 
     Raises:
-        SpecError: The spec is wrong; nothing was started.
+        SpecError: The spec is wrong; the command has not been started.
     """
     from oneformer_spec.commands.unavailable import check_available
     from oneformer_spec.loading.load import load_spec

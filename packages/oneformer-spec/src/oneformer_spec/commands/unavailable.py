@@ -1,6 +1,6 @@
-"""Fields whose feature this version does not have yet: loading accepts them, the command that needs them refuses.
+"""The table of spec fields whose feature is not implemented yet; specs with them load, but commands refuse to run.
 
-The one table of such fields. Delete a row when its feature is there.
+Delete a row when its feature is implemented.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from oneformer_spec.schema.tree import leaves, plain
 
 @dataclass(frozen=True)
 class Pending:
-    """A field, or a section of fields, of which only the defaults work: the commands that refuse others, and why."""
+    """A field, or a section of fields, whose feature is missing, so that only the default value works."""
 
     path: str
     commands: tuple[str, ...]
+    """The commands that refuse other values."""
     feature: str
+    """What is missing, in words."""
 
 
 PENDING: tuple[Pending, ...] = (
@@ -34,10 +36,10 @@ PENDING: tuple[Pending, ...] = (
 
 
 def check_available(spec: Spec, command: str) -> None:
-    """Refuse what this version does not have yet; only what differs from its default can be refused.
+    """Refuse a spec that needs features which are not implemented yet.
 
     Raises:
-        SpecError: The spec asks for a feature that is not there yet; every such field is named.
+        SpecError: The spec uses such features; every field is named.
     """
     problems = [
         f"{path}: {row.feature}: not available yet in this version"
@@ -51,7 +53,7 @@ def check_available(spec: Spec, command: str) -> None:
 
 
 def _fields(spec: Spec, path: str) -> list[tuple[str, Any, Any]]:
-    """Return path, value and default of a field, or of every field of a section."""
+    """Return path, value and default of a field, or of every field in a section."""
     data = plain(spec)
     chosen = [leaf for leaf in leaves().values() if leaf.path == path or leaf.path.startswith(f"{path}.")]
     return [(leaf.path, get(data, leaf.path), leaf.default) for leaf in chosen]

@@ -1,1 +1,1 @@
-"""Spec files as text: templates, resolved specs, edits in place."""
+"""Write spec files: templates, the resolved spec of a run, edits in place."""

@@ -1,4 +1,4 @@
-"""`oneformer spec set`: change values of a spec file in place; nothing else in its text changes."""
+"""`oneformer spec set`: change values in a spec file and leave the rest of its text unchanged."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def _with_line_ends(text: str, original: str) -> str:
 
 
 def _check_edit(text: str, expected: dict[str, Any], where: str) -> None:
-    """Refuse what the text surgery cannot do, such as a change inside of an alias."""
+    """Refuse a change that cannot be made by editing the text, such as one inside a YAML alias."""
     try:
         same = read_yaml(text, "").data == expected
     except SpecError:
         same = False
     if not same:
-        raise SpecError(f"{where}: stands in a form that cannot be edited; change it by hand")
+        raise SpecError(f"{where}: is written in a form that cannot be edited automatically; change it by hand")
 
 
 def _refuse_new_problems(path: Path, overrides: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ def _problems(path: Path, overrides: Sequence[str]) -> tuple[str, ...]:
 
 
 def _spelling(data: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys under which the file has the field already, in case it has an alias of it."""
+    """Return the keys that the file uses for the field, which may be an alias."""
     path = ".".join(keys)
     canonical = ALIASES.get(path, path)
     for name in (canonical, *(alias for alias, target in ALIASES.items() if target == canonical)):
@@ -123,7 +123,7 @@ def _edited(text: str, keys: Sequence[str], value: Any, emit: Emit) -> str:
 
 
 def _inserted(text: str, mapping: MappingNode, keys: Sequence[str], value: Any, emit: Emit) -> str:
-    """Write a new entry behind the last one of a mapping."""
+    """Insert a new entry after the last one of a mapping."""
     end = _end(mapping.value[-1][1], text) if mapping.value else mapping.start_mark.index + 1
     if mapping.flow_style:
         entry = emit({keys[0]: _nested(keys[1:], value)})[1:-1]
@@ -146,7 +146,7 @@ def _nested(keys: Sequence[str], value: Any) -> Any:
 
 
 def _end(node: Node, text: str) -> int:
-    """Return where a node's text ends; marks of block collections and literals include what is blank behind them."""
+    """Return where a node's text ends; ruamel's end marks of block nodes include the blank text after them."""
     from ruamel.yaml.nodes import CollectionNode
 
     if isinstance(node, CollectionNode) and not node.flow_style and node.value:

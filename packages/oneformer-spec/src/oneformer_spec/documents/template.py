@@ -1,4 +1,4 @@
-"""Specs to edit: the defaults as commented YAML or as JSON."""
+"""Render specs to start from: the default values as commented YAML or as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oneformer_spec.loading.validation import expected
 from oneformer_spec.schema.spec import Spec
 from oneformer_spec.schema.tree import Leaf, Section, plain, spec_tree
 
-# What a task reads of the sections that it shares with others; its own section always belongs to it.
+# The parts of shared sections that a task reads, besides its own section.
 SHARED = {
     "train": ("model", "dataset", "wandb"),
     "evaluate": (
@@ -32,7 +32,7 @@ NOT_PRINTED_FOR_TRAINING = ("dataset.test", "model.test")
 
 
 def render_spec(task: str, *, format: str = "yaml", everything: bool = False) -> str:
-    """Return the defaults of a task: its common fields, or every field of every task.
+    """Return a spec with default values: the common fields of a task, or with `everything` every field of every task.
 
     Raises:
         UsageError: There is no such task.
@@ -52,7 +52,7 @@ def render_spec(task: str, *, format: str = "yaml", everything: bool = False) ->
 
 
 def field_rows(path: str = "") -> list[tuple[str, str, str, str]]:
-    """Return path, default, allowed values and help of every field at or below a path."""
+    """Return path, default value, allowed values and help text of every field at or below a path."""
     return [
         (leaf.path, json.dumps(leaf.default), expected(leaf), leaf.option.help)
         for leaf in spec_tree().leaves()
@@ -102,8 +102,8 @@ def _nested(section: Section, data: dict[str, Any], chosen: Callable[[Leaf], boo
 def _title(task: str, everything: bool) -> list[str]:
     what = "Every field of every task" if everything else f"The fields of {task} that are changed most often"
     return [
-        f"# {what}, with the defaults. A field that is left out keeps its default.",
-        "# Fields that are commented out act by being set at all, have the model file's value, or no effect.",
+        f"# {what}, with default values. A field that is left out has its default.",
+        "# Fields that are commented out take effect only when set, take the model file's value, or have no effect.",
         "",
     ]
 

@@ -1,1 +1,1 @@
-"""Overlays: segments drawn over a picture, with captions."""
+"""Draw overlays: an image with its segments and captions."""

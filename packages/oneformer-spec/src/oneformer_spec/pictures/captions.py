@@ -1,4 +1,4 @@
-"""Captions of segments: where they go so that they stay readable and hide little, and how they are drawn."""
+"""Place and draw the captions of segments, so that they stay readable and hide little of the image."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from oneformer_spec.pictures.font import font
 
 Color = tuple[int, int, int]
 
-GRID = 256  # the map is searched for room on a grid of about this many cells per edge
-ASPECT = 3  # room is measured in plates about this much wider than high
-MAX_COVER = 0.1  # share of the picture that plates may hide, apart from the first of each class
+GRID = 256  # free space is searched on a grid of about this many cells per edge
+ASPECT = 3  # width to height of a typical plate
+MAX_COVER = 0.1  # share of the image that plates may cover, apart from the first plate of each class
 MAX_HIDE = 0.25  # share of a plate that may lie on things
-AMPLE, TIGHT = 0.7, 1.3  # sizes of a plate against the room for it: it stands inside, or only if not beside
-MAX_OVERHANG = 1.5  # a full text may be this much wider than its object's box; others get the short text
+AMPLE, TIGHT = 0.7, 1.3  # plate size relative to free space: below AMPLE placed inside first, below TIGHT inside last
+MAX_OVERHANG = 1.5  # a full text may be this many times as wide as its object's box; otherwise the short text is used
 
 
 @dataclass(frozen=True)
 class Caption:
-    """What a segment is called: ``name`` and, for single objects, ``score``; ``bbox`` is x, y, width, height."""
+    """The text for a segment (class ``name`` and, for single objects, ``score``) and what is needed to place it."""
 
     id: int
     name: str
@@ -37,7 +37,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class Plate:
-    """A text and the box that it fills: left, top, right, bottom in pixels, the last two outside."""
+    """A text on a coloured box; ``box`` is left, top, right, bottom in pixels, right and bottom exclusive."""
 
     text: str
     box: tuple[int, int, int, int]
@@ -46,14 +46,14 @@ class Plate:
 
     @property
     def window(self) -> tuple[slice, slice]:
-        """Its rows and columns in an array (H, W)."""
+        """The rows and columns of the box in an array (H, W)."""
         left, top, right, bottom = self.box
         return slice(top, bottom), slice(left, right)
 
 
 @dataclass(frozen=True)
 class Spot:
-    """The point of a segment with most of it around: its place and its distance to the border, in pixels."""
+    """The point of a segment with most free space around it, and its distances to the segment's border, in pixels."""
 
     x: int
     y: int
@@ -62,9 +62,9 @@ class Spot:
 
 
 def place_captions(ids: NDArray[np.int32], captions: Sequence[Caption]) -> list[Plate]:
-    """Plates for the segments of an id map (H, W), large segments first; one without room gets none.
+    """Place plates for the segments of an id map (H, W), large segments first; segments without room get no plate.
 
-    No plate overlaps another, few pixels of things are hidden, and each class is named at least once if it can be.
+    Plates do not overlap each other and hide few pixels of things; each class is named at least once if possible.
     """
     size = font_size(ids.shape)
     room = Room(ids)
@@ -95,7 +95,7 @@ def place_captions(ids: NDArray[np.int32], captions: Sequence[Caption]) -> list[
 
 
 def draw_captions(draw: ImageDraw.ImageDraw, plates: Sequence[Plate]) -> None:
-    """Draw each text in black or white on a plate of its segment's colour."""
+    """Draw each plate in its segment's colour with black or white text."""
     for plate in plates:
         left, top, right, bottom = plate.box
         draw.rectangle((left, top, right - 1, bottom - 1), fill=plate.color)
@@ -104,24 +104,24 @@ def draw_captions(draw: ImageDraw.ImageDraw, plates: Sequence[Plate]) -> None:
 
 
 def ink(color: Color) -> Color:
-    """Black or white, whichever stands out more on ``color`` (relative luminance of WCAG 2.1)."""
+    """Return black or white, whichever contrasts more with ``color`` (by the relative luminance of WCAG 2.1)."""
     red, green, blue = (((channel / 255 + 0.055) / 1.055) ** 2.4 for channel in color)
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else (255, 255, 255)
 
 
 def font_size(shape: tuple[int, ...]) -> int:
-    """Pixels of the letters in a picture of this shape."""
+    """Return the font size in pixels for an image of this shape (H, W, …)."""
     return int(np.clip(round(min(shape[:2]) / 45), 10, 96))
 
 
 @lru_cache(maxsize=4096)
 def plate_size(text: str, size: int) -> tuple[int, int]:
-    """Width and height of the plate that holds ``text``."""
+    """Return the width and height in pixels of a plate for ``text``."""
     return round(font(size).getlength(text)) + size // 2, round(size * 1.2)
 
 
 class Room:
-    """How much of its segment lies around each cell of a coarse grid over an id map (H, W)."""
+    """Measures the free space inside segments on a coarse grid over an id map (H, W)."""
 
     def __init__(self, ids: NDArray[np.int32]) -> None:
         self.ids = ids
@@ -133,7 +133,7 @@ class Room:
         self.room = np.minimum(wide, self.down) + 0.05 * np.maximum(wide, self.down)  # the last term finds the middle
 
     def spot(self, caption: Caption) -> Spot | None:
-        """The roomiest point of a segment; None when no pixel belongs to it."""
+        """Return the point of a segment with most free space around it; None if the segment has no pixels."""
         x, y, width, height = caption.bbox
         top, left = -(-y // self.step_y), -(-x // self.step_x)
         window = (slice(top, -(-(y + height) // self.step_y)), slice(left, -(-(x + width) // self.step_x)))
@@ -145,7 +145,7 @@ class Room:
         return Spot(column * self.step_x, row * self.step_y, int(self.across[row, column]), int(self.down[row, column]))
 
     def _between_cells(self, caption: Caption) -> Spot | None:
-        """A pixel of a segment that the grid misses."""
+        """Return a pixel of a segment so small that the grid misses it."""
         x, y, width, height = caption.bbox
         rows, columns = np.nonzero(self.ids[y : y + height, x : x + width] == caption.id)
         middle = len(rows) // 2
@@ -153,7 +153,7 @@ class Room:
 
 
 def _to_border(grid: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Steps from each cell (rows, columns) to the nearer end of its run of equal cells in its row, 1 at the end."""
+    """Return each cell's steps to the nearer end of its run of equal cells in its row, int32 (rows, columns); 1 at ends."""
     last = grid.shape[1] - 1
     position = np.arange(last + 1, dtype=np.int32)
     change = grid[:, 1:] != grid[:, :-1]
@@ -168,25 +168,25 @@ def _to_border(grid: NDArray[np.int32]) -> NDArray[np.int32]:
 def _candidates(
     texts: Sequence[str], caption: Caption, spot: Spot, shape: tuple[int, ...], size: int, *, first: bool
 ) -> Iterator[tuple[Plate, bool]]:
-    """Plates from the best to the last resort, and whether each is meant to lie on its segment."""
+    """Yield possible plates from best to worst, and whether each is placed inside its segment."""
     for text in texts:
         width, height = plate_size(text, size)
         if width > shape[1] or height > shape[0]:
             continue
-        fill = max(width / (2 * spot.across), 2 * height / (2 * spot.down))  # how much of its surroundings it covers
+        fill = max(width / (2 * spot.across), 2 * height / (2 * spot.down))  # plate size relative to the free space
         middle = spot.x - width // 2, spot.y - height // 2
-        places = [(corner, False) for corner in _beside(caption, spot, width, height)]
+        corners = [(corner, False) for corner in _beside(caption, spot, width, height)]
         if fill <= AMPLE:
-            places.insert(0, (middle, True))
+            corners.insert(0, (middle, True))
         elif fill <= TIGHT or first:
-            places.append((middle, True))
-        for (x, y), is_inside in places:
+            corners.append((middle, True))
+        for (x, y), is_inside in corners:
             left, top = min(max(x, 0), shape[1] - width), min(max(y, 0), shape[0] - height)
             yield Plate(text, (left, top, left + width, top + height), caption.color, size), is_inside
 
 
 def _texts(caption: Caption, size: int, *, first: bool, one_kind: bool) -> list[str]:
-    """The texts that suit a segment, the fullest first; where all objects are of one kind, it needs no repeating."""
+    """Return possible texts for a segment, the longest first; with objects of only one class, the score suffices."""
     if caption.score is None:
         return [caption.name]
     short = caption.score if one_kind else caption.name
@@ -197,7 +197,7 @@ def _texts(caption: Caption, size: int, *, first: bool, one_kind: bool) -> list[
 
 
 def _beside(caption: Caption, spot: Spot, width: int, height: int) -> list[tuple[int, int]]:
-    """Left-top corners around an object's box, or around the roomiest part of a class."""
+    """Return top-left corners for plates around an object's box, or around the free space of a class."""
     if caption.score is None:
         left, top = spot.x - spot.across, spot.y - spot.down
         right, bottom = spot.x + spot.across, spot.y + spot.down

@@ -1,6 +1,6 @@
-"""The letters of pictures: DejaVu Sans, which lies beside this file, or the font file that ONEFORMER_FONT names.
+"""The font of captions: DejaVu Sans, which is part of this package, or the font file set in ONEFORMER_FONT.
 
-The font is shipped so that pictures are the same on every host. Needs Pillow (the extra `images`).
+The font is included so that pictures look the same on every host. Needs Pillow (the extra `images`).
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from oneformer_spec.errors import UsageError
 
 FONT_VARIABLE = "ONEFORMER_FONT"
 _OWN = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
-_NO_CHARACTER = "\U0010ffff"  # a code point that Unicode keeps free: fonts draw their mark for what they lack
-_PROBE = 16  # pixels, the size at which letters are compared
+_NO_CHARACTER = "\U0010ffff"  # never assigned by Unicode, so fonts draw their symbol for missing characters
+_PROBE = 16  # pixels, the font size at which letters are compared
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the letters of this size in pixels.
+    """Return the font at a size in pixels.
 
     Raises:
-        UsageError: ONEFORMER_FONT names no font file.
+        UsageError: ONEFORMER_FONT is set but is not a font file.
     """
     return _font(os.environ.get(FONT_VARIABLE) or str(_OWN), size)
 
 
 def can_write(text: str) -> bool:
-    """Tell whether the font has every letter of a text."""
+    """Whether the font has every letter of a text."""
     return all(_has(font(_PROBE), letter) for letter in text)
 
 
 def unwritable(names: tuple[str, ...]) -> str | None:
-    """Return a note about the names that pictures cannot show, or None; it says what helps."""
+    """Return a note about class names with letters that the font lacks, or None if it has all letters."""
     missing = [name for name in names if not can_write(name)]
     if not missing:
         return None
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return (
-        f"{font(_PROBE).getname()[0]} lacks letters of the class name {missing[0]!r}{more}; pictures show such a "
-        f"class by its id. Set {FONT_VARIABLE} to a font file that has them"
+        f"{font(_PROBE).getname()[0]} lacks letters of the class name {missing[0]!r}{more}; pictures show the "
+        f"class id instead. Set {FONT_VARIABLE} to a font file that has these letters"
     )
 
 
@@ -50,7 +50,7 @@ def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
     try:
         return ImageFont.truetype(path, size)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {FONT_VARIABLE} must name a font file (TrueType, OpenType): {error}") from None
+        raise UsageError(f"{path}: {FONT_VARIABLE} must be a font file (TrueType or OpenType): {error}") from None
 
 
 @lru_cache(maxsize=4096)

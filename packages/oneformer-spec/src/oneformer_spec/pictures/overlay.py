@@ -1,6 +1,6 @@
-"""Overlay pictures: the segments painted over the image, outlined, boxed and captioned, at the image's own size.
+"""Draw overlay pictures: an image with its segments coloured, outlined, boxed and captioned, at its original size.
 
-Training's sample pictures and inference's overlays are drawn here. Needs Pillow (the extra `images`).
+Used for the sample pictures of training and the overlays of inference. Needs Pillow (the extra `images`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from oneformer_spec.results import Segment, Segmentation
 
 Color = tuple[int, int, int]
 
-FILL_ALPHA = 110  # 0..255, of a segment's inside; its outline is opaque
+FILL_ALPHA = 110  # 0..255, opacity of a segment's inside; its outline is opaque
 GOLDEN_RATIO = 0.618033988749895
-HUE_SPREAD = 0.12  # in turns: how far an instance's hue may leave that of its class
-COLORLESS = 0.1  # saturation: below it are the greys, whose instances differ in light
+HUE_SPREAD = 0.12  # in turns: how far an instance's hue may differ from that of its class
+COLORLESS = 0.1  # colours with less saturation count as grey; their instances differ in brightness
 
 
 def overlay(image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: classes in the label map's colours, instances in variants of them, with boxes and scores."""
+    """Draw a segmentation over its RGB image (H, W, 3) and return the result, uint8 RGB (H, W, 3).
+
+    Classes have the colours of the label map; instances have variants of them, boxes and scores.
+    """
     colors = segment_colors(segmentation, labels)
     picture = Image.fromarray(image).convert("RGBA")
     picture.alpha_composite(Image.fromarray(_layer(segmentation, colors)))
     draw = ImageDraw.Draw(picture)
     instances = _instances(segmentation)
-    for segment in reversed(instances):  # the best one's box lies on top, as its mask does
+    for segment in reversed(instances):  # the box with the best score is drawn last, on top
         if _is_visible(segment, segmentation.map):
             _draw_box(draw, segment.bbox, colors[segment.id], _line(image.shape))
     scored = {segment.id for segment in instances}
@@ -43,9 +46,9 @@ def overlay(image: NDArray[np.uint8], segmentation: Segmentation, labels: Labels
 
 
 def segment_colors(segmentation: Segmentation, labels: Labels) -> dict[int, Color]:
-    """The colour of every segment by its id: the n-th segment of a class always has the class's n-th variant.
+    """Return the colour of every segment by its id; the n-th segment of a class has the n-th variant of its colour.
 
-    Classes of the semantic task and stuff have one segment each, in the very colour of the label map.
+    Semantic classes and stuff have only one segment each, so they have exactly the colour of the label map.
     """
     seen: Counter[int] = Counter()
     colors: dict[int, Color] = {}
@@ -57,14 +60,14 @@ def segment_colors(segmentation: Segmentation, labels: Labels) -> dict[int, Colo
 
 
 def variant(color: Color, number: int) -> Color:
-    """The ``number``-th colour of a family: 0 is ``color`` itself, the next lie around its hue, or a grey's light."""
+    """Return the ``number``-th variant of a colour: 0 is ``color`` itself, others vary its hue (greys: brightness)."""
     if number == 0:
         return color
     hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
-    place = number * GOLDEN_RATIO % 1  # neighbours far apart
+    offset = number * GOLDEN_RATIO % 1  # consecutive numbers are far apart
     if saturation < COLORLESS:
-        return _rgb(hue, saturation, (value + 0.1 + 0.8 * place) % 1)  # away from the class's own light
-    turn = (place + 0.5) % 1 - 0.5  # -0.5..0.5
+        return _rgb(hue, saturation, (value + 0.1 + 0.8 * offset) % 1)  # differs from the class's own brightness
+    turn = (offset + 0.5) % 1 - 0.5  # -0.5..0.5
     saturation = max(saturation, 0.5) * (1.0, 0.75, 0.9, 0.6)[number % 4]
     value = max(value, 0.35) * (1.0, 0.95, 0.75, 1.15)[number % 4]
     return _rgb((hue + 2 * HUE_SPREAD * turn) % 1, saturation, min(value, 1.0))
@@ -76,22 +79,22 @@ def _rgb(hue: float, saturation: float, value: float) -> Color:
 
 
 def _instances(segmentation: Segmentation) -> list[Segment]:
-    """The segments that are single objects: things, unless the map only knows classes."""
+    """Return the segments that are single objects: things, unless the map holds classes."""
     return [segment for segment in segmentation.segments if segment.isthing and not segmentation.holds_classes]
 
 
 def _is_visible(segment: Segment, ids: NDArray[np.int32]) -> bool:
-    """Tell whether others leave a pixel of the segment in the map (H, W)."""
+    """Whether a segment has a pixel in the map (H, W) that no other segment hides."""
     x, y, width, height = segment.bbox
     return bool((ids[y : y + height, x : x + width] == segment.id).any())
 
 
 def _layer(segmentation: Segmentation, colors: Mapping[int, Color]) -> NDArray[np.uint8]:
-    """(H, W, 4) RGBA of the fills and outlines; void is transparent."""
+    """Return the fills and outlines as RGBA (H, W, 4); void is transparent."""
     ids = segmentation.map
     table = np.zeros((int(ids.max(initial=0)) + 1, 4), dtype=np.uint8)
     for number, color in colors.items():
-        if number < len(table):  # an instance that others hide is not in the map
+        if number < len(table):  # an instance that is fully hidden is not in the map
             table[number] = (*color, FILL_ALPHA)
     table[0] = 0
     layer = table.view(np.uint32)[:, 0][ids]  # (H, W), one pixel each
@@ -102,7 +105,7 @@ def _layer(segmentation: Segmentation, colors: Mapping[int, Color]) -> NDArray[n
 
 
 def _outlines(ids: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
-    """(H, W) the pixels that have another segment within ``width`` pixels, counted along rows and columns."""
+    """Return where another segment is within ``width`` pixels along rows and columns, bool (H, W)."""
     edge = np.zeros(ids.shape, dtype=bool)
     across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]
     edge[:, 1:] |= across
@@ -119,17 +122,17 @@ def _outlines(ids: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, bbox: tuple[int, int, int, int], color: Color, line: int) -> None:
-    """Draw a box's line inside it; a box that is all line is filled, for Pillow would draw over its edge."""
+    """Draw the outline of a box inside it; a box thinner than two lines is filled, or Pillow would draw beyond it."""
     left, top, width, height = bbox
-    place = left, top, left + width - 1, top + height - 1
+    corners = left, top, left + width - 1, top + height - 1
     if min(width, height) <= 2 * line:
-        draw.rectangle(place, fill=color)
+        draw.rectangle(corners, fill=color)
     else:
-        draw.rectangle(place, outline=color, width=line)
+        draw.rectangle(corners, outline=color, width=line)
 
 
 def _line(shape: tuple[int, ...]) -> int:
-    """Pixels that a box's line is thick in a picture of this shape."""
+    """Return the thickness in pixels of box lines in an image of this shape (H, W, …)."""
     return 1 + min(shape[:2]) // 640
 
 

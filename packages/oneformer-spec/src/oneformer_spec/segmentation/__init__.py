@@ -1,1 +1,1 @@
-"""From a picture to its segments: input frame, network outputs, decoding, manifest, model files."""
+"""Segment an image: prepare the network's input, run a model file, decode its outputs into segments."""

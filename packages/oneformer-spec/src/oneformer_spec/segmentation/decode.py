@@ -1,7 +1,7 @@
-"""From logits to segments, once for every runtime: the array API serves numpy and torch alike.
+"""Turn a network's logits into segments, with one implementation for numpy and torch (through the array API).
 
 Follows the three inference procedures of OneFormer's published implementation (section 3.4 of Mask2Former for the
-semantic and panoptic rules): masks are carried to the original size first and decided there.
+semantic and panoptic rules): masks are first resized to the image's original size, and all decisions are made there.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a query needs to be kept.
+    """Limits below which a query is discarded.
 
-    `object_mask`: smallest class probability. `overlap`: smallest share of its own mask that a panoptic segment still
-    owns. `topk`: how many instances an image has at most, before stuff is dropped.
+    `object_mask`: the class probability that a query must exceed. `overlap`: the share of its own mask that must remain
+    for a panoptic segment after overlaps are resolved. `topk`: the largest number of instances per image, counted
+    before stuff is dropped.
     """
 
     object_mask: float = 0.4
@@ -102,7 +103,7 @@ def _own(
 
 
 def _semantic(probabilities: Array, mask_logits: Array, frame: Frame, labels: Labels) -> Segmentation:
-    """Per pixel the class with the largest sum over queries of class probability times mask probability."""
+    """Give each pixel the class with the largest sum over queries of class probability times mask probability."""
     xp = array_namespace(probabilities, mask_logits)
     by_query = probabilities[:, :-1]  # (Q, C)
     classes = np.zeros(frame.original, dtype=np.int64)
@@ -125,7 +126,7 @@ def _semantic(probabilities: Array, mask_logits: Array, frame: Frame, labels: La
 
 
 def _possible_classes(by_query: Array, tile: Tile) -> NDArray[np.int64]:
-    """Return the classes that can win a pixel of the tile: interpolation stays between the logits it starts from."""
+    """Return the classes that can win a pixel of the tile; interpolated logits stay in the range of their source."""
     xp = array_namespace(by_query)
     largest = xp.matmul(_sigmoid(xp.max(tile.source, axis=(0, 1))), by_query)  # (C,)
     smallest = xp.matmul(_sigmoid(xp.min(tile.source, axis=(0, 1))), by_query)
@@ -135,7 +136,7 @@ def _possible_classes(by_query: Array, tile: Tile) -> NDArray[np.int64]:
 def _panoptic(
     probabilities: Array, mask_logits: Array, frame: Frame, labels: Labels, thresholds: Thresholds
 ) -> Segmentation:
-    """Every pixel goes to the query with the largest class times mask probability; stuff of one class is merged."""
+    """Give each pixel to the query with the largest class times mask probability; merge stuff of the same class."""
     all_probabilities = to_numpy(probabilities)
     scores, classes = all_probabilities.max(axis=1), all_probabilities.argmax(axis=1)
     kept = np.flatnonzero((classes != len(labels)) & (scores > thresholds.object_mask))
@@ -191,7 +192,7 @@ def _owners(
 def _instance(
     probabilities: Array, mask_logits: Array, frame: Frame, labels: Labels, *, topk: int, min_score: float
 ) -> Segmentation:
-    """The top k (query, class) pairs that are things; score = class probability times mean mask probability."""
+    """Return the top k (query, class) pairs that are things; score = class probability times mean mask probability."""
     flat = to_numpy(probabilities)[:, :-1].reshape(-1)  # (Q * C,)
     best = np.argsort(-flat, kind="stable")[:topk]
     is_thing = np.asarray([label.isthing for label in labels])
@@ -212,19 +213,19 @@ def _instance(
             _segment(label, number=number, area=areas[query], bbox=boxes[query], score=float(scores[i]), mask=mask)
         )
         box = np.s_[y : y + height, x : x + width]
-        np.copyto(id_map[box], number, where=mask[box] & (id_map[box] == 0))  # the better ones lie on top
+        np.copyto(id_map[box], number, where=mask[box] & (id_map[box] == 0))  # instances with better scores stay on top
     return Segmentation(Task.INSTANCE, id_map, tuple(segments))
 
 
 def _instance_masks(
     mask_logits: Array, frame: Frame
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the masks (K, H, W), their areas (K,) and their mean probability inside (K,)."""
+    """Return the masks (K, H, W), their areas in pixels (K,) and the mean mask probability inside each (K,)."""
     xp = array_namespace(mask_logits)
     masks = np.zeros((mask_logits.shape[0], *frame.original), dtype=np.bool_)
     sums = np.zeros(len(masks), dtype=np.float64)
     for tile in tiles(mask_logits, frame):
-        # Interpolation never passes its corners: where no logit is positive, no pixel is.
+        # Interpolation stays within the range of its source: without a positive logit there is no positive pixel.
         touched = np.flatnonzero(to_numpy(xp.max(tile.source, axis=(0, 1))) > 0)
         if not len(touched):
             continue
@@ -249,7 +250,7 @@ def _segment(
 
 
 def _without_autocast(array: Array) -> AbstractContextManager[object]:
-    """Return a context in which torch multiplies in the precision of its operands."""
+    """Return a context without torch's autocast, so that products have the precision of their operands."""
     if not is_torch_array(array):
         return nullcontext()
     context: AbstractContextManager[object] = array_namespace(array).autocast(array.device.type, enabled=False)
@@ -257,9 +258,9 @@ def _without_autocast(array: Array) -> AbstractContextManager[object]:
 
 
 def _single_precision(array: Array) -> Array:
-    """Return logits as float32 without gradient, on the host as numpy's, which is the faster one in small steps.
+    """Return logits as float32 without gradient; on the CPU as a numpy array, which is faster for many small steps.
 
-    Half precision is for the network, not for its decisions.
+    Half precision is good enough for the network but not for these decisions.
     """
     xp = array_namespace(array)
     detached = array if isinstance(array, np.ndarray) else array.detach()
@@ -275,5 +276,5 @@ def _softmax(logits: Array) -> Array:
 
 def _sigmoid(logits: Array) -> Array:
     xp = array_namespace(logits)
-    with np.errstate(over="ignore"):  # exp(…) = inf gives the 0 that is right
+    with np.errstate(over="ignore"):  # exp(…) = inf gives 0, which is correct
         return 1 / (1 + xp.exp(-logits))

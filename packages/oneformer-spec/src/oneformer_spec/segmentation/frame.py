@@ -1,4 +1,4 @@
-"""From a picture to the network's input, and the way back: resize, normalise, pad, and undo."""
+"""Turn an image into the network's input (resize, normalise, pad), and map the network's masks back to the image."""
 
 from __future__ import annotations
 
@@ -14,57 +14,65 @@ from oneformer_spec.segmentation.interpolation import resize, weights
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-NEAR = 32
-"""Pixels; fixed sizes are multiples of it."""
+SIZE_TOLERANCE = 32
+"""Pixels; fixed input sizes are rounded to multiples of it."""
 
 
 @dataclass(frozen=True)
 class ShortestEdge:
-    """Scale the shortest edge to `shortest` pixels unless the longest would pass `longest`."""
+    """Scale the shortest edge to `shortest` pixels, but keep the longest edge at or below `longest` pixels.
+
+    >>> ShortestEdge(512, 2048).scaled((480, 640))
+    (512, 683)
+    """
 
     shortest: int
     longest: int
 
     def scaled(self, size: Size) -> Size:
-        """Return the size after scaling; the aspect ratio stays."""
+        """Return a size (height, width) after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.shortest / min(size), self.longest / max(size)))
 
     @property
     def room(self) -> Size:
-        """The size that holds every picture that is wider than high."""
+        """The size into which every scaled landscape image fits."""
         return self.shortest, self.longest
 
     def is_met_by(self, size: Size) -> bool:
-        """Tell whether an input of a fixed size shows pictures about as large as the rule does."""
-        return abs(min(size) - self.shortest) < NEAR
+        """Whether a fixed input size shows images at about the same scale as this rule."""
+        return abs(min(size) - self.shortest) < SIZE_TOLERANCE
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the rule in words."""
         return f"shortest edge {self.shortest}, longest at most {self.longest} pixels"
 
 
 @dataclass(frozen=True)
 class FitInto:
-    """Scale to the largest size that fits into `height` by `width` pixels."""
+    """Scale to the largest size that fits into `height` by `width` pixels.
+
+    >>> FitInto(height=512, width=512).scaled((480, 640))
+    (384, 512)
+    """
 
     height: int
     width: int
 
     def scaled(self, size: Size) -> Size:
-        """Return the size after scaling; the aspect ratio stays."""
+        """Return a size (height, width) after scaling; the aspect ratio stays."""
         return _scaled(size, min(self.height / size[0], self.width / size[1]))
 
     @property
     def room(self) -> Size:
-        """The size that holds every picture."""
+        """The size into which every scaled image fits."""
         return self.height, self.width
 
     def is_met_by(self, size: Size) -> bool:
-        """Tell whether an input of a fixed size shows pictures about as large as the rule does."""
-        return abs(size[0] - self.height) < NEAR and abs(size[1] - self.width) < NEAR
+        """Whether a fixed input size shows images at about the same scale as this rule."""
+        return abs(size[0] - self.height) < SIZE_TOLERANCE and abs(size[1] - self.width) < SIZE_TOLERANCE
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the rule in words."""
         return f"fits into {self.width} x {self.height} pixels"
 
 
@@ -77,7 +85,7 @@ def _scaled(size: Size, scale: float) -> Size:
 
 @dataclass(frozen=True)
 class Frame:
-    """The three sizes of one picture: as read, after scaling, and after padding right and bottom."""
+    """The sizes (height, width) of one image: original, after scaling, and after padding on the right and bottom."""
 
     original: Size
     resized: Size
@@ -85,7 +93,11 @@ class Frame:
 
 
 def plan(original: Size, rule: SizeRule, *, divisibility: int, fixed: Size | None = None) -> Frame:
-    """Return the frame of a picture; a `fixed` input size wins over the rule and is padded to exactly."""
+    """Return the sizes for an image of the size `original`.
+
+    The padded edges are multiples of `divisibility`. With a `fixed` input size, the image is scaled to fit into it and
+    padded to exactly that size; `rule` and `divisibility` are ignored.
+    """
     if fixed is not None:
         return Frame(original, FitInto(*fixed).scaled(original), fixed)
     resized = rule.scaled(original)
@@ -100,9 +112,9 @@ def normalise(
     *,
     padded: Size | None = None,
 ) -> NDArray[np.float32]:
-    """Return an RGB picture (H, W, 3) with values 0..255 as normalised float32 planes (3, H, W).
+    """Normalise an RGB image (H, W, 3) with values 0..255 to float32 planes (3, H, W).
 
-    Padded right and bottom to a size that is given, with 0, which is the mean colour.
+    With `padded`, the planes are padded on the right and bottom to that size with 0, which is the mean colour.
     """
     return _normalised(np.moveaxis(image, -1, 0), mean, std, padded)
 
@@ -110,9 +122,9 @@ def normalise(
 def prepare(
     image: NDArray[np.uint8], frame: Frame, *, mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Return the network's input, float32 (3, padded height, padded width), of an RGB picture uint8 (H, W, 3).
+    """Turn an RGB image, uint8 (H, W, 3), into the network's input, float32 (3, padded height, padded width).
 
-    Padding is 0 after normalisation, which is the mean colour.
+    The image is resized and normalised; the padding is 0, which is the mean colour.
     """
     planes = np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32)  # (H, W, 3) -> (3, H, W)
     return _normalised(resize(planes, frame.resized), mean, std, frame.padded)
@@ -132,10 +144,10 @@ def _normalised(
 
 @lru_cache(maxsize=16)
 def undo(frame: Frame, size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the row and column matrices that carry mask logits of `size` back to the original picture.
+    """Return the row and column matrices that resize mask logits of `size` to the original image.
 
-    They compose the steps of the original implementation: interpolate to the padded input, cut the padding off,
-    interpolate to the original size. Both are (original edge, mask edge).
+    They combine the steps of the original implementation: interpolate to the padded input size, crop the padding,
+    interpolate to the original size. Their shapes are (original height, mask height) and (original width, mask width).
     """
     rows, columns = (
         weights(frame.resized[axis], frame.original[axis], antialias=False)

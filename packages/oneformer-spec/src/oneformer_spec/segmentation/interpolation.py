@@ -1,4 +1,4 @@
-"""Linear interpolation as one small matrix per axis, so that every runtime resizes alike."""
+"""Linear interpolation as a matrix product per axis, so that images are resized identically with every runtime."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def weights(source: int, target: int, *, antialias: bool) -> NDArray[np.float32]
 
 
 class Band(NamedTuple):
-    """The part of a matrix (target, source) that makes the rows `target`: all else in them is 0."""
+    """The non-zero part of some rows of a matrix (target, source): `matrix` covers rows `target`, columns `source`."""
 
     target: slice
     source: slice
@@ -43,14 +43,14 @@ class Band(NamedTuple):
 
 
 def bands(matrix: NDArray[np.float32], block: int = _BLOCK) -> tuple[Band, ...]:
-    """Cut a matrix (target, source) into bands of `block` rows, each as wide as its weights reach."""
-    found = []
+    """Split a matrix (target, source) into bands of `block` rows, each with only the columns that it uses."""
+    result = []
     for start in range(0, len(matrix), block):
         rows = matrix[start : start + block]
         used = np.flatnonzero(rows.any(axis=0))
         source = slice(int(used[0]), int(used[-1]) + 1)
-        found.append(Band(slice(start, start + len(rows)), source, np.ascontiguousarray(rows[:, source])))
-    return tuple(found)
+        result.append(Band(slice(start, start + len(rows)), source, np.ascontiguousarray(rows[:, source])))
+    return tuple(result)
 
 
 def resize(image: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

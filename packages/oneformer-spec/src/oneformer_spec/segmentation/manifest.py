@@ -1,4 +1,4 @@
-"""What a model file knows about itself, so that a deployed model needs no other file."""
+"""The manifest: metadata stored in every model file, so that a deployed model needs no other file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Manifest:
         return replace(self, fixed_size=size)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data (numbers, texts, lists, mappings) that `from_dict` reads."""
+        """Return the manifest as plain data for JSON; `from_dict` reads it."""
         return {
             "format": FORMAT,
             "producer": dict(self.producer),
@@ -117,22 +117,22 @@ class Manifest:
         }
 
     def to_json(self) -> str:
-        """Return the manifest as one JSON text."""
+        """Return the manifest as JSON."""
         return json.dumps(self.to_dict(), ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_dict(cls, data: object, source: str | Path) -> Manifest:
-        """Read plain data.
+        """Build a manifest from plain data.
 
         Raises:
-            CheckpointError: It is no manifest, or one of a newer format; the message begins with `source`.
+            CheckpointError: It is not a manifest, or has a newer format; the message begins with `source`.
         """
         if not isinstance(data, Mapping) or "format" not in data:
-            raise CheckpointError(f"{source}: holds no oneformer manifest")
+            raise CheckpointError(f"{source}: contains no oneformer manifest")
         number = data["format"]
         if isinstance(number, int) and number > FORMAT:
             raise CheckpointError(
-                f"{source}: has manifest format {number}, this version reads {FORMAT}; update oneformer"
+                f"{source}: has manifest format {number}, but this version reads {FORMAT}; update oneformer"
             )
         if number != FORMAT:
             raise CheckpointError(f"{source}: its manifest is damaged (format {number!r})")
@@ -162,12 +162,12 @@ class Manifest:
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise CheckpointError(f"{source}: its manifest is not JSON: {error}") from None
+            raise CheckpointError(f"{source}: its manifest is not valid JSON: {error}") from None
         return cls.from_dict(data, source)
 
 
 def size_rule(spec: Spec) -> SizeRule:
-    """Return the evaluation size that `dataset.image_size`, or else `test_min_size` and `test_max_size`, ask for."""
+    """Return the input size for evaluation: from `dataset.image_size`, or else `test_min_size` and `test_max_size`."""
     augmentation = spec.dataset.augmentation
     return image_size_rule(spec.dataset.image_size) or ShortestEdge(
         augmentation.test_min_size, augmentation.test_max_size
@@ -175,7 +175,7 @@ def size_rule(spec: Spec) -> SizeRule:
 
 
 def image_size_rule(value: int | list[int] | tuple[int, ...] | None) -> SizeRule | None:
-    """Return the rule of a spec's `image_size`: an int (a square), [width, height], or None."""
+    """Return the size rule for a spec's `image_size`, which is an int (a square), [width, height], or None."""
     if value is None:
         return None
     width, height = (value, value) if isinstance(value, int) else value

@@ -1,7 +1,7 @@
-"""Open the model file of a task as its spec wants it run.
+"""Open a model file with the runtime, device and settings given in the spec.
 
-What the user wrote wins over the model's own values; the rest is left to the model, which was trained with it: a
-deployed model needs no spec file.
+Values that the user set override those stored in the model file. All others come from the model file, because the model
+was trained with them; so a deployed model needs no spec file.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _SIZES = {path for path, leaf in leaves().items() if leaf.option.from_model and 
 
 
 def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
-    """Return the one model file that a task's section names.
+    """Return the model file given in a task's section.
 
     Raises:
-        SpecError: None, or both of `checkpoint` and `trt_engine`, are set.
+        SpecError: Neither or both of `checkpoint` and `trt_engine` are set.
     """
     if bool(section.checkpoint) == bool(section.trt_engine):
         state = "both are set" if section.checkpoint else "neither is set"
@@ -39,12 +39,12 @@ def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
 
 
 def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSection, world: World = ALONE) -> Segmenter:
-    """Open a model file as the section says, by runtime, device and precision, with the spec's thresholds.
+    """Open a model file with the runtime, device and precision given in `section`, and the spec's thresholds.
 
-    Of several processes on a machine each takes its own device of the section and its part of the cores.
+    If several processes share a machine, each uses its own device and its part of the cores.
 
     Raises:
-        UsageError: No installed runtime reads the file, or it does not compute in that precision.
+        UsageError: No installed runtime reads the file, or the runtime does not support the precision.
         CheckpointError: The file cannot be read.
     """
     runtime = runtime_of(path, section)
@@ -55,34 +55,36 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
 
 
 def runtime_of(path: str, section: EvaluateSection | InferenceSection) -> Runtime:
-    """Return the runtime that a section runs a model file with; the file need not exist yet.
+    """Return the runtime that a section selects for a model file, which need not exist yet.
 
     Raises:
-        UsageError: No installed runtime reads the file, or it does not compute in that precision.
+        UsageError: No installed runtime reads the file, or the runtime does not support the precision.
     """
     runtime = registry().runtime(path, section.runtime)
     if section.precision not in runtime.precisions:
-        known = ", ".join(runtime.precisions)
-        raise UsageError(f"{path}: the runtime {runtime.name} computes in {known}, not in {section.precision}")
+        available = ", ".join(runtime.precisions)
+        raise UsageError(
+            f"{path}: the runtime {runtime.name} does not support {section.precision}; available: {available}"
+        )
     return runtime
 
 
 def _device(section: EvaluateSection | InferenceSection, world: World) -> str:
-    """Return a device by its name; where there is no GPU, several devices are as many CPU processes."""
+    """Return the name of this process's device; on a host without a GPU, several processes all use the CPU."""
     number = section.gpu_ids[world.local_rank]
     on_cpus = world.local_size > 1 and number < world.local_size and num_gpus_here() == 0
     return "auto" if number == 0 or on_cpus else f"cuda:{number}"
 
 
 def _threads(section: EvaluateSection | InferenceSection, world: World) -> int | None:
-    """Return the CPU threads of this process, or None for the runtime's own choice."""
+    """Return the number of CPU threads for this process; None leaves it to the runtime."""
     if section.num_threads is not None:
         return section.num_threads
     return thread_share(world.local_size) if world.local_size > 1 else None
 
 
 def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
-    """Return the segmenter with the thresholds that the user wrote; the model's own stand for the others."""
+    """Return the segmenter with the thresholds that the user set; others stay as stored in the model file."""
     test, known = spec.model.test, segmenter.manifest.thresholds
 
     def written(field: str) -> bool:
@@ -113,12 +115,12 @@ def requested_tasks(wanted: str, segmenter: Segmenter, path: str, field: str) ->
 
 
 def input_rule(segmenter: Segmenter, spec: Spec, section: EvaluateSection | InferenceSection) -> SizeRule | None:
-    """Return the input size that the user wrote; None leaves it to the model's manifest."""
+    """Return the size rule that the user set; None means the one in the model's manifest."""
     rule = image_size_rule(section.image_size) if isinstance(section, InferenceSection) else None
     if rule is None and spec.written.intersection(_SIZES):
         rule = size_rule(spec)
     fixed = segmenter.manifest.fixed_size
     if rule is not None and fixed is not None:
-        note(f"the model was exported at {fixed[1]} x {fixed[0]} pixels, which wins over the sizes of the spec")
+        note(f"the model was exported at {fixed[1]} x {fixed[0]} pixels, which overrides the sizes in the spec")
         return None
     return rule

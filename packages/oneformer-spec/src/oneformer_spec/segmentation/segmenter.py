@@ -1,4 +1,4 @@
-"""A model of any runtime behind one face: pictures and a task in, segmentations out."""
+"""The common interface of models in any runtime: images and a task in, segmentations out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[Any, Any]]
 
 
 class Segmenter:
-    """Frame, run, decode. Pictures of one padded size share a forward pass; the others never change each other."""
+    """Segments images with a model. Images with equal padded sizes share a forward pass; others do not affect it."""
 
     def __init__(self, run: Run, manifest: Manifest, *, fixed_batch: int | None = None) -> None:
-        """Wrap a runtime's `run`; `fixed_batch` is the only batch size it takes, None for any."""
+        """Wrap a runtime's `run`; `fixed_batch` is the only batch size that it accepts (None: any)."""
         self.run = run
         self.manifest = manifest
         self.fixed_batch = fixed_batch
@@ -35,16 +35,16 @@ class Segmenter:
         rule: SizeRule | None = None,
         min_score: float | None = None,
     ) -> list[Segmentation]:
-        """Segment RGB pictures, uint8 (H, W, 3) each, of any sizes.
+        """Segment RGB images of any sizes and return one result per image.
 
         Args:
-            images: The pictures; they are run together where their padded sizes agree.
+            images: Images, uint8 (H, W, 3) each; those with equal padded sizes are run as one batch.
             task: Name of the task whose tokens condition the queries.
-            rule: Input size; None means the manifest's. A model exported at a fixed size ignores it.
+            rule: Input size; None: the one in the manifest. Ignored by a model that was exported at a fixed size.
             min_score: See `decode`.
 
         Raises:
-            UsageError: The model was not trained for the task, or the task is not installed here.
+            UsageError: The model was not trained for the task, or the task's plugin is not installed.
         """
         manifest = self.manifest
         frames = [
@@ -73,7 +73,7 @@ class Segmenter:
         return [results[i] for i in range(len(images))]
 
     def logits(self, images: Sequence[NDArray[np.uint8]], frames: Sequence[Frame], task: str) -> tuple[Any, Any]:
-        """Run pictures whose frames share one padded size; returns class logits and mask logits, batch first."""
+        """Run images with equal padded sizes; return class logits (B, Q, C + 1) and mask logits (B, Q, h, w)."""
         manifest = self.manifest
         with one_blas_thread:
             inputs = np.stack(
@@ -89,7 +89,7 @@ class Segmenter:
         return self.run(inputs, tokens)
 
     def _batches(self, frames: Sequence[Frame]) -> list[list[int]]:
-        """Group indices by padded size; a model with a fixed batch gets groups of at most that many."""
+        """Group image indices by padded size, in groups of at most `fixed_batch` if it is set."""
         groups: dict[tuple[int, int], list[int]] = {}
         for index, frame in enumerate(frames):
             groups.setdefault(frame.padded, []).append(index)

@@ -1,4 +1,4 @@
-"""Mask logits at a picture's original size, one tile at a time, so that they are never held as a whole."""
+"""Resize mask logits to an image's original size one tile at a time, so that they never fill memory as a whole."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from oneformer_spec.segmentation.interpolation import Band, bands
 
 Array = Any  # numpy.ndarray or torch.Tensor
 
-# Height and width of a tile. On a CPU its arrays stay in the cache; an accelerator wants few large steps.
+# Height and width of a tile. On a CPU, the arrays of a small tile stay in the cache; accelerators need few large steps.
 _CPU_TILE = (32, 64)
 _ACCELERATOR_TILE = (512, 512)
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of the original picture and the mask logits that reach into it."""
+    """A rectangle of the original image, and the mask logits and weights that its pixels are interpolated from."""
 
     rows: slice
     columns: slice
@@ -48,12 +48,12 @@ class Tile:
 
 
 def tiles(mask_logits: Array, frame: Frame) -> Iterator[Tile]:
-    """Cut the original picture into tiles; `mask_logits` are (K, h, w) float32 of the padded input."""
+    """Cut the original image into tiles; `mask_logits` are float32 (K, h, w) and cover the padded input."""
     xp = array_namespace(mask_logits)
     count, height, width = (int(length) for length in mask_logits.shape)
     tile = _CPU_TILE if on_host(mask_logits) else _ACCELERATOR_TILE
     row_bands, column_bands = _bands(frame, (height, width), tile)
-    # Through one flat row, because only that lays the numbers out anew: (K, h, w) -> (h, w, K).
+    # (K, h, w) -> (h, w, K); the reshape to one flat row makes the result contiguous.
     by_pixel = xp.reshape(xp.reshape(xp.permute_dims(mask_logits, (1, 2, 0)), (-1,)), (height, width, count))
 
     def convert(band: Band) -> tuple[Band, Array]:
@@ -73,16 +73,16 @@ def _bands(frame: Frame, size: Size, tile: Size) -> tuple[tuple[Band, ...], tupl
 
 
 def take(array: Array, indices: NDArray[np.integer], *, axis: int = 0) -> Array:
-    """Return the chosen entries along an axis, whatever library the array is of."""
+    """Return the chosen entries along an axis, for an array of any library."""
     xp = array_namespace(array)
     return xp.take(array, xp.asarray(indices, device=array.device), axis=axis)
 
 
 def on_host(array: Array) -> bool:
-    """Tell whether an array lies in the host's memory, not in an accelerator's."""
+    """Whether an array is in the host's memory, not in an accelerator's."""
     return "cpu" in str(array.device)
 
 
 def to_numpy(array: Array) -> NDArray[Any]:
-    """Return an array of any library as numpy's."""
+    """Convert an array of any library to numpy."""
     return np.asarray(array if isinstance(array, np.ndarray) else array.detach().cpu().numpy())

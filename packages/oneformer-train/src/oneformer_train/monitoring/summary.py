@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oneformer_spec.schema import Spec
-from oneformer_spec.segmentation.frame import NEAR
+from oneformer_spec.segmentation.frame import SIZE_TOLERANCE
 from oneformer_spec.segmentation.manifest import size_rule
 from oneformer_train.checkpoints.resume import LATEST
 from oneformer_train.monitoring.curves import VALIDATION
@@ -70,7 +70,7 @@ def _export_size(spec: Spec) -> dict[str, str]:
         return {}
     if spec.model.backbone.type in OPEN_SIZES:
         return {"dynamic_size": "true"}
-    height, width = (-(-edge // NEAR) * NEAR for edge in rule.room)
+    height, width = (-(-edge // SIZE_TOLERANCE) * SIZE_TOLERANCE for edge in rule.room)
     return {"input_height": str(height), "input_width": str(width)}
 
 
