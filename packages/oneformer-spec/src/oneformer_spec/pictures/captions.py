@@ -153,7 +153,7 @@ class Room:
 
 
 def _to_border(grid: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return each cell's steps to the nearer end of its run of equal cells in its row, int32 (rows, columns); 1 at ends."""
+    """Return for each cell (rows, columns) its distance to the nearer end of its run in its row; 1 at an end."""
     last = grid.shape[1] - 1
     position = np.arange(last + 1, dtype=np.int32)
     change = grid[:, 1:] != grid[:, :-1]
