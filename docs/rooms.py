@@ -23,8 +23,8 @@ FLOORS = {
     ),
     "data": (
         *("plugin", "sample", "datasets"),
-        *("metrics", "opening", "formats", "shards", "testing"),
-        *("training", "evaluation", "convert", "tools", "commands"),
+        *("metrics", "opening", "formats", "shards", "training", "testing"),
+        *("evaluation", "convert", "tools", "commands"),
     ),
     "model": (
         *("plugin", "network", "backbones", "build", "testing"),

@@ -1,27 +1,42 @@
-"""The contract of an annotation format as a check for the tests of packages that bring one."""
+"""The contracts of plugins as checks for the tests of packages that bring them."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oneformer_data.datasets import DataSet
 from oneformer_data.opening.format import IMAGE, FileFormat
 from oneformer_data.opening.loading import format_class
 from oneformer_data.opening.record_cache import PackedRecords, pack
 from oneformer_data.opening.sources import Source
-from oneformer_data.sample import Sample
+from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_data.shards.decoding import decode
 from oneformer_data.shards.originals import originals
+from oneformer_data.training.targets import Targets, targets
+from oneformer_data.training.tokenizer import prompt_row
 from oneformer_spec import hooks
-from oneformer_spec.labels import Labels
+from oneformer_spec.labels import Label, Labels
+from oneformer_spec.plugins.task_declarations import declared_task
+from oneformer_spec.results import Segmentation
+from oneformer_spec.segmentation.decode import Thresholds, decode
+from oneformer_spec.segmentation.frame import FitInto, plan
 from oneformer_spec.tasks import Task
+
+_LABELS = Labels(
+    (
+        Label(3, "square", True, (220, 20, 60)),
+        Label(7, "ground", False, (60, 60, 60)),
+        Label(9, "sky", False, (9, 9, 9)),
+    )
+)
 
 
 def check_dataset(
@@ -66,6 +81,22 @@ def check_dataset(
     if isinstance(format, FileFormat):
         _check_files(format, labels, everything, name)
         _check_shards(source, labels, everything, name)
+
+
+def check_task(declaration: hooks.Task) -> None:
+    """Check an installed segmentation task: its prompt, its targets of several samples, and how it decodes results.
+
+    Raises:
+        AssertionError: The task breaks the contract; the message says where.
+    """
+    name = declaration.name
+    _require(declared_task(name) == declaration, f"{name}: another task of that name is installed")
+    _require(bool(declaration.prompt.strip()), f"{name}: the prompt is empty")
+    prompt_row(name)  # fits a row of 77 tokens
+    for sample in _samples():
+        _check_targets(name, sample)
+    for seed in range(3):
+        _check_decoding(name, np.random.default_rng(seed))
 
 
 def _require(condition: bool, message: str) -> None:
@@ -140,3 +171,68 @@ def _require_equal(one: Sequence[Sample], other: Sequence[Sample], message: str)
         same = (sample.name, sample.image_id, sample.segments) == (again.name, again.image_id, again.segments)
         arrays = ((sample.image, again.image), (sample.id_maps, again.id_maps))
         _require(same and all(np.array_equal(left, right) for left, right in arrays), f"{message}: {sample.name}")
+
+
+def _samples() -> Iterator[Sample]:
+    """Yield samples with stuff, things, void, a crowd, overlapping instances, and none of them."""
+    ids = np.zeros((40, 56), dtype=np.int32)
+    ids[:24], ids[4:14, 5:20], ids[10:30, 18:40], ids[30:38, 2:12] = 1, 2, 3, 4
+    segments = (_segment(1, 1), _segment(2, 0), _segment(3, 0), replace(_segment(4, 0), is_crowd=True))
+    image = np.full((*ids.shape, 3), 90, dtype=np.uint8)
+    whole = Sample("whole.png", 1, image, ids[None], segments)
+    yield whole
+    over = np.zeros_like(ids)
+    over[8:20, 10:30] = 5
+    yield replace(whole, name="overlapping.png", id_maps=np.stack([ids, over]), segments=(*segments, _segment(5, 0)))
+    yield replace(whole, name="empty.png", id_maps=np.zeros_like(ids)[None], segments=())
+    yield replace(whole, name="one pixel.png", image=image[:1, :1], id_maps=np.ones((1, 1, 1), dtype=np.int32))
+
+
+def _segment(number: int, index: int) -> SegmentInfo:
+    return SegmentInfo(number, index, isthing=_LABELS[index].isthing, is_crowd=False)
+
+
+def _check_targets(name: str, sample: Sample) -> None:
+    where = f"{name}: targets of {sample.name}"
+    before = sample.id_maps.copy(), sample.image.copy()
+    found, again = targets(sample, name), targets(sample, name)
+    _require(_same(found, again), f"{where}: are others when they are asked for again")
+    unchanged = np.array_equal(before[0], sample.id_maps) and np.array_equal(before[1], sample.image)
+    _require(unchanged, f"{where}: the sample was changed")
+    _require(found.labels.dtype == np.int64, f"{where}: labels are {found.labels.dtype}, expected int64")
+    _require(found.masks.dtype == np.bool_, f"{where}: masks are {found.masks.dtype}, expected bool")
+    known = np.isin(found.labels, [segment.class_index for segment in sample.segments])
+    _require(bool(known.all()), f"{where}: have the classes {found.labels.tolist()}, which the sample has not all")
+    _require(bool(found.masks.any(axis=(1, 2)).all()), f"{where}: a mask is empty")
+
+
+def _same(one: Targets, other: Targets) -> bool:
+    return np.array_equal(one.labels, other.labels) and np.array_equal(one.masks, other.masks)
+
+
+def _check_decoding(name: str, rng: np.random.Generator) -> None:
+    """Decode random predictions of an image of odd size: sure ones, and ones that find nothing."""
+    frame = plan((37, 53), FitInto(48, 64), divisibility=32)
+    for sureness in (0.0, 8.0):
+        classes = sureness * rng.standard_normal((6, len(_LABELS) + 1)).astype(np.float32)
+        masks = 4 * rng.standard_normal((6, 16, 16)).astype(np.float32)
+        found = decode(classes, masks, task=name, frame=frame, labels=_LABELS, thresholds=Thresholds())
+        _check_segmentation(f"{name}: decoding", found)
+
+
+def _check_segmentation(where: str, found: Segmentation) -> None:
+    _require(found.map.dtype == np.int32, f"{where}: the map is {found.map.dtype}, expected int32")
+    numbers = {segment.id for segment in found.segments}
+    _require(len(numbers) == len(found.segments), f"{where}: two segments have one id")
+    painted = set(np.unique(found.map).tolist()) - {0}
+    _require(painted <= numbers, f"{where}: the map holds {sorted(painted - numbers)}, which are not ids of segments")
+    for segment in found.segments:
+        _require(segment.category_id in _LABELS.indices, f"{where}: {segment.category_id} is not a category id")
+        holds_id = not found.holds_classes or segment.id == segment.category_id
+        _require(holds_id, f"{where}: the map holds classes, but segment {segment.id} is of {segment.category_id}")
+        owned = _owned(found.map, segment.mask, segment.id)
+        _require(segment.area == owned, f"{where}: segment {segment.id} has {owned} pixels, not {segment.area}")
+
+
+def _owned(ids: NDArray[np.int32], mask: NDArray[np.bool_] | None, number: int) -> int:
+    return int(np.count_nonzero(ids == number if mask is None else mask))
