@@ -24,11 +24,10 @@ from oneformer_data.training.targets import Targets, targets
 from oneformer_data.training.tokenizer import prompt_row
 from oneformer_spec import hooks
 from oneformer_spec.labels import Label, Labels
-from oneformer_spec.plugins.task_declarations import declared_task
+from oneformer_spec.plugins.task_declarations import declared_task, declared_tasks
 from oneformer_spec.results import Segmentation
-from oneformer_spec.segmentation.decode import Thresholds, decode
+from oneformer_spec.segmentation import decode as decoding
 from oneformer_spec.segmentation.frame import FitInto, plan
-from oneformer_spec.tasks import Task
 
 _LABELS = Labels(
     (
@@ -62,9 +61,12 @@ def check_dataset(
         AssertionError: The format breaks the contract; the message says where.
     """
     kind, name = format_class(declaration), declaration.name
-    allowed = {task.value for task in Task}
+    allowed = list(declared_tasks())
     _require(bool(declaration.tasks), f"{name}: declares no tasks")
-    _require(set(declaration.tasks) <= allowed, f"{name}: declares tasks {declaration.tasks}, known are {allowed}")
+    _require(
+        set(declaration.tasks) <= allowed,
+        f"{name}: declares tasks {declaration.tasks}, available are {list(declared_tasks())}",
+    )
     kind(Source(f"dataset.{split}", "/nowhere", type=name))  # opens no file
     source = Source(f"dataset.{split}", annotations, images, panoptic, type=name)
     format = kind(source)
@@ -216,7 +218,8 @@ def _check_decoding(name: str, rng: np.random.Generator) -> None:
     for sureness in (0.0, 8.0):
         classes = sureness * rng.standard_normal((6, len(_LABELS) + 1)).astype(np.float32)
         masks = 4 * rng.standard_normal((6, 16, 16)).astype(np.float32)
-        found = decode(classes, masks, task=name, frame=frame, labels=_LABELS, thresholds=Thresholds())
+        thresholds = decoding.Thresholds()
+        found = decoding.decode(classes, masks, task=name, frame=frame, labels=_LABELS, thresholds=thresholds)
         _check_segmentation(f"{name}: decoding", found)
 
 
