@@ -63,10 +63,8 @@ def check_dataset(
     kind, name = format_class(declaration), declaration.name
     allowed = list(declared_tasks())
     _require(bool(declaration.tasks), f"{name}: declares no tasks")
-    _require(
-        set(declaration.tasks) <= allowed,
-        f"{name}: declares tasks {declaration.tasks}, available are {list(declared_tasks())}",
-    )
+    known = set(declaration.tasks) <= set(allowed)
+    _require(known, f"{name}: declares the tasks {declaration.tasks}; available: {', '.join(allowed)}")
     kind(Source(f"dataset.{split}", "/nowhere", type=name))  # opens no file
     source = Source(f"dataset.{split}", annotations, images, panoptic, type=name)
     format = kind(source)

@@ -51,7 +51,7 @@ def installed(monkeypatch):
             evaluators={evaluator.name: evaluator for evaluator in evaluators},
         )
         caches = [(task_declarations, "declared_tasks"), (tree, "spec_tree"), (tree, "leaves")]
-        for module in (task_declarations, headlines_module, registry_module):
+        for module in (headlines_module, registry_module):
             monkeypatch.setattr(module, "registry", lambda: found)
         for module, name in (*caches, (json_schema, "validation_schema"), (validation, "_validator")):
             original = getattr(module, name)
@@ -91,7 +91,7 @@ def test_the_built_in_ones_need_no_plugin(monkeypatch):
     def fail():
         raise AssertionError("plugins were loaded")
 
-    monkeypatch.setattr(task_declarations, "registry", fail)
+    monkeypatch.setattr(task_declarations, "declarations", fail)
     assert [task_declarations.declared_task(task).filler for task in TASKS] == [
         "a semantic photo",
         "an instance photo",
@@ -127,6 +127,18 @@ def test_its_probability_is_0_unless_it_is_written(installed):
 def test_a_spec_that_names_a_task_which_is_not_installed_is_told_what_is():
     with pytest.raises(SpecError, match=r'found "edges", expected one of semantic, instance, panoptic, all$'):
         load.load_spec([], ["inference.mode=edges"])
+
+
+def test_a_spec_of_a_training_with_it_is_read_for_other_purposes_without_it(tmp_path):
+    words = ["dataset.task_prob_train={semantic: 0.5, edges: 0.5}"]
+    for name in ("a.pth", "b.jsonl"):
+        (tmp_path / name).touch()
+    needed = [f"evaluate.checkpoint={tmp_path}/a.pth", f"dataset.val.annotations={tmp_path}/b.jsonl"]
+    loaded = load.load_spec([], [*words, *needed, f"dataset.val.images={tmp_path}"], "evaluate")
+    assert "dataset.task_prob_train: no task 'edges' is installed; evaluate does not use it" in loaded.notes
+    for task in ("train", None):
+        with pytest.raises(SpecError, match="unknown key 'edges', expected semantic, instance, panoptic"):
+            load.load_spec([], words, task)
 
 
 def test_a_model_file_holds_its_tokens_and_is_read_without_it(installed):

@@ -14,7 +14,7 @@ from oneformer_spec.loading.derived import TASKS_WITH_DEVICES, derived
 from oneformer_spec.loading.dotted import get, has, put
 from oneformer_spec.loading.layers import Layer, merge, read_file
 from oneformer_spec.loading.overrides import SECRET, read_overrides
-from oneformer_spec.loading.plugin_names import check_plugin_names
+from oneformer_spec.loading.plugin_names import check_plugin_names, leave_out_unread_keys
 from oneformer_spec.loading.problems import Problems
 from oneformer_spec.loading.relations import RELATIONS, check_relations
 from oneformer_spec.loading.task_files import file_relations, num_gpus_here
@@ -50,6 +50,7 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
     problems = Problems()
     notes: list[str] = []
     written = _written(files, overrides, task, problems, notes)
+    leave_out_unread_keys(written, task, notes)
     broken = check_values(written, problems, notes)
     broken |= check_plugin_names(written, task, problems, notes)
     if problems.unreadable:

@@ -32,8 +32,23 @@ READERS = {
     "quantize.backend": ("quantize",),
     "evaluate.task": ("evaluate",),
     "inference.mode": ("inference",),
+    "dataset.task_prob_train": ("train",),
+    "dataset.task_prob_val": (),
 }
 _TASKS = ("train", "evaluate", "inference", "export", "gen_trt_engine", "quantize")
+
+
+def leave_out_unread_keys(layer: Layer, task: str | None, notes: list[str]) -> None:
+    """Leave out mappings that have names which are not installed, with a note, where the task does not read them."""
+    for leaf in leaves().values():
+        option = leaf.option
+        if not (option.keys and option.names and _is_unread(leaf.path, task) and has(layer.data, leaf.path)):
+            continue
+        value = get(layer.data, leaf.path)
+        missing = [key for key in value if key not in option.keys] if isinstance(value, dict) else []
+        notes += [f"{leaf.path}: no {option.names} {key!r} is installed; {task} does not use it" for key in missing]
+        if missing:
+            remove(layer.data, leaf.path)
 
 
 def check_plugin_names(layer: Layer, task: str | None, problems: Problems, notes: list[str]) -> set[str]:
@@ -82,7 +97,7 @@ class _Reader:
             return False
         if name in self.leaf.option.choices:
             return True
-        if self._is_unread():
+        if _is_unread(self.leaf.path, self.task):
             self.notes.append(f"{dotted(at)}: no {self.kind} {name!r} is installed; {self.task} does not use it")
         else:
             self.problems.add(f"{self.layer.name(dotted(at))}: {self._unknown(name)}", place)
@@ -132,9 +147,6 @@ class _Reader:
         if missing:
             self.problems.add(f"{dotted(at)}: {name} needs {', '.join(missing)}", self.layer.place(at))
 
-    def _is_unread(self) -> bool:
-        return self.task in _TASKS and self.task not in READERS.get(self.leaf.path, _TASKS)
-
     def _unknown(self, name: str) -> str:
         if not self.leaf.is_entries:
             return mismatch(self.leaf, name)
@@ -143,6 +155,10 @@ class _Reader:
         available = ", ".join(self.leaf.option.choices) or "none"
         expected = f"{available}, or a class path my_package.module:Class"
         return f"no {self.kind} {name!r} is installed; available: {expected}{guess}"
+
+
+def _is_unread(path: str, task: str | None) -> bool:
+    return task in _TASKS and task not in READERS.get(path, _TASKS)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import cache
 from oneformer_spec.errors import UsageError
 from oneformer_spec.hooks import Task
 from oneformer_spec.plugins.builtins import oneformer_tasks
-from oneformer_spec.plugins.registry import registry
+from oneformer_spec.plugins.registry import declarations
 
 ALL = "all"
 """What `evaluate.task` and `inference.mode` may be beside the name of a task."""
@@ -19,7 +19,7 @@ _BUILT_IN: Mapping[str, Task] = {task.name: task for task in oneformer_tasks()}
 @cache
 def declared_tasks() -> Mapping[str, Task]:
     """Return every installed task by name; the names of the built-in ones are members of `oneformer_spec.Task`."""
-    return {**_BUILT_IN, **{name: task for name, task in registry().tasks.items() if name not in _BUILT_IN}}
+    return declarations("task")
 
 
 def declared_task(name: str) -> Task:
