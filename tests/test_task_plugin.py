@@ -12,7 +12,9 @@ from plugin_site import install, oneformer, python, shown
 
 PLUGIN = "examples/task-plugin"
 PACKAGE = "oneformer_boundary"
+SIZE = ("dataset.augmentation.test_min_size=64", "dataset.augmentation.test_max_size=64")
 TINY = (
+    *SIZE,
     "model.backbone.swin.embed_dim=8",
     "model.backbone.swin.depths=[1,1,1,1]",
     "model.backbone.swin.num_heads=[1,1,2,2]",
@@ -24,8 +26,6 @@ TINY = (
     "model.one_former.num_object_queries=30",
     "model.one_former.train_num_points=256",
     "model.text_encoder.width=16",
-    "dataset.augmentation.test_min_size=64",
-    "dataset.augmentation.test_max_size=64",
     "dataset.augmentation.train_crop_size=[64,64]",
     "dataset.train.num_workers=0",
     "dataset.task_prob_train={semantic: 0, instance: 0, panoptic: 0.1, boundary: 0.9}",
@@ -105,7 +105,7 @@ def test_every_runtime_scores_it_beside_the_others(
 ) -> None:
     found = {}
     for runtime, model in (("torch", "train/oneformer_model_latest.pth"), ("onnxruntime", "export/model.onnx")):
-        words = (*data, f"evaluate.checkpoint={trained / model}", f"results_dir={tmp_path / runtime}")
+        words = (*data, *SIZE, f"evaluate.checkpoint={trained / model}", f"results_dir={tmp_path / runtime}")
         done = oneformer(site, "evaluate", *words, folder=repository)
         assert done.returncode == 0, done.stderr
         assert "boundary_F" in done.stdout
