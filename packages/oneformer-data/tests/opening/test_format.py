@@ -124,6 +124,17 @@ def test_problems_are_one_per_image_and_hide_none(source, tmp_path):
     assert str(raised.value) == problems[0]
 
 
+def test_names_may_not_leave_their_folder(source, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "lines.txt").write_text("../a.png 0 0\n")
+    outside = replace(source, annotations=f"{tmp_path / 'set' / 'lines.txt'}")
+    [problem] = source_problems(outside, LABELS)
+    assert problem.startswith("../a.png: leaves its folder")
+    with pytest.raises(DataError, match=r"^\.\./a\.png: leaves its folder .*lines\.txt:1\)$"):
+        open_source(outside, LABELS)
+    assert pixels(open_source(replace(outside, allow_outside_root=True), LABELS)) == [24]
+
+
 def test_images_of_two_splits_are_compared(source, tmp_path):
     (tmp_path / "more.txt").write_text("c.png 0 0\n")
     (tmp_path / "labels.json").write_text('[{"id": 4, "name": "corner"}]')

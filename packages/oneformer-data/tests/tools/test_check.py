@@ -122,6 +122,15 @@ def test_one_annotation_file_in_two_splits_is_one_problem_with_train_and_none_wi
     assert findings.problems == (f"{folder.json}: is the data of dataset.train and of dataset.val",)
 
 
+def test_one_annotation_file_for_the_pictures_of_two_folders_is_no_problem(folder, dataset):
+    others = folder.root / "others"
+    shutil.copytree(folder.root / "images", others)
+    for path in others.iterdir():
+        Image.new("RGB", (32, 24), (1, 2, int(path.stem))).save(path)
+    split = replace(dataset.val, images=f"{others}")
+    assert found(folder, replace(dataset, train=split)).problems == ()
+
+
 def test_the_pictures_of_a_damaged_file_are_not_compared(folder, dataset):
     other = folder.root / "other.json"
     other.write_text("{")
