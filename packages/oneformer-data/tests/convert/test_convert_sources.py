@@ -15,7 +15,7 @@ from pycocotools import mask as mask_tools
 from oneformer_data.convert import ade20k, cityscapes, labelme, voc
 from oneformer_data.convert.class_masks import known_labels
 from oneformer_data.convert.conversion import convert
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.convert.shapes import draw
 from oneformer_data.opening.loading import open_source
 from oneformer_data.opening.sources import Source
@@ -78,13 +78,13 @@ def test_cityscapes_tells_objects_groups_and_void_apart(city):
         ("car", 3, False),
     ]
     assert (sample.id_maps == 0).sum() == 5 + 6
-    assert pictures.formats == tuple(Format)
+    assert pictures.formats == tuple(OutputFormat)
 
 
 def test_cityscapes_without_instance_ids_serves_for_classes(city):
     (city / "masks" / "bonn" / "bonn_000001_000019_gtFine_instanceIds.png").unlink()
     pictures = cityscapes.read(city / "images", city / "masks")
-    assert pictures.formats == (Format.SEMANTIC,)
+    assert pictures.formats == (OutputFormat.SEMANTIC,)
     names = {name: pixels for name, pixels, _ in segments(first(pictures), pictures.labels)}
     assert names == {"road": 28, "car": 5, "bicycle": 4}
 
@@ -104,7 +104,7 @@ def test_ade20k_classes_keep_their_numbers(tmp_path):
     gray(tmp_path / "masks" / "training" / "ADE_train_00000001.png", values)
     pictures = ade20k.read(tmp_path / "images", tmp_path / "masks")
     assert segments(first(pictures), pictures.labels) == [("wall", 8, False), ("flag", 8, False)]
-    assert pictures.formats == (Format.SEMANTIC,)
+    assert pictures.formats == (OutputFormat.SEMANTIC,)
     gray(tmp_path / "masks" / "training" / "ADE_train_00000001.png", np.full(SIZE, 151))
     with pytest.raises(DataError, match=r"value 151 \(48 pixels\): expected classes 0\.\.150"):
         first(pictures)
@@ -139,13 +139,13 @@ def test_voc_objects_have_classes_and_background_is_one(pascal):
         ("background", 30, False),
     ]
     assert (first(pictures).id_maps == 0).sum() == 3
-    assert pictures.formats == tuple(Format)
+    assert pictures.formats == tuple(OutputFormat)
 
 
 def test_voc_without_objects_serves_for_classes(pascal):
     pictures = open_voc(pascal, objects=False)
     assert segments(first(pictures), pictures.labels) == [("dog", 15, False), ("background", 30, False)]
-    assert pictures.formats == (Format.SEMANTIC,)
+    assert pictures.formats == (OutputFormat.SEMANTIC,)
 
 
 def test_a_voc_object_is_of_the_class_that_most_of_its_pixels_have(pascal):
@@ -404,8 +404,8 @@ def test_what_is_converted_is_read_back(kind, request):
         "pascal": lambda: open_voc(root),
         "labelled": lambda: open_labelme(root),
     }[kind]()
-    report = convert(pictures, root / "output", formats=[Format.PANOPTIC], tell=print)
-    source = Source("dataset.val", **report.settings[Format.PANOPTIC], type="coco_panoptic")
+    report = convert(pictures, root / "output", formats=[OutputFormat.PANOPTIC], tell=print)
+    source = Source("dataset.val", **report.settings[OutputFormat.PANOPTIC], type="coco_panoptic")
     samples = open_source(source, pictures.labels)
     assert len(samples) == len(pictures.loads)
     for load, sample in zip(pictures.loads, samples, strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from oneformer_data.datasets import Concatenation, Samples
-from oneformer_data.training.pipeline import Format, TrainingPipeline, for_validation, from_spec
+from oneformer_data.training.pipeline import Layout, TrainingPipeline, for_validation, from_spec
 from oneformer_data.training.tokenizer import tokenize
 from oneformer_spec.errors import SpecError
 from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
@@ -22,7 +22,7 @@ def pipeline(folder, labels, *, tasks=None, augment=(), padded=(32, 40)) -> Trai
         labels,
         augment=augment,
         task_probabilities=tasks or {Task.PANOPTIC: 1.0},
-        format=Format(MEAN, STD, padded, num_texts=6, text_length=77, task_length=77),
+        layout=Layout(MEAN, STD, padded, num_texts=6, text_length=77, task_length=77),
     )
 
 
@@ -71,7 +71,7 @@ def test_a_task_without_targets_is_never_drawn(folder, labels):
         labels,
         augment=(),
         task_probabilities=dict.fromkeys(TASKS, 1 / 3),
-        format=Format(MEAN, STD, None, num_texts=6, text_length=77, task_length=77),
+        layout=Layout(MEAN, STD, None, num_texts=6, text_length=77, task_length=77),
     )
     assert {examples.example(1, np.random.default_rng(seed)).task for seed in range(20)} == {Task.INSTANCE}
     assert {examples.example(2, np.random.default_rng(seed)).task for seed in range(20)} == set(TASKS)
@@ -168,7 +168,7 @@ def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
         labels,
         augment=(),
         task_probabilities={Task.INSTANCE: 1.0},
-        format=Format(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
+        layout=Layout(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
         cutmix_probability=1.0,
     )
     names = set()
@@ -188,7 +188,7 @@ def test_cutmix_fills_with_the_mean_colour_which_is_zero_once_normalised(folder,
         labels,
         augment=(),
         task_probabilities={Task.PANOPTIC: 1.0},
-        format=Format(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
+        layout=Layout(MEAN, STD, None, num_texts=9, text_length=77, task_length=77),
         cutmix_probability=1.0,
     )
     examples = [mixing.example(2, np.random.default_rng(seed)) for seed in range(10)]

@@ -42,11 +42,11 @@ def panoptic(
 ) -> None:
     """COCO panoptic to COCO instance and to semantic masks."""
     from oneformer_data.convert import annotations as source
-    from oneformer_data.convert.outputs import Format
+    from oneformer_data.convert.outputs import OutputFormat
     from oneformer_spec.schema import Split
 
     split = Split(type="coco_panoptic", images=images, annotations=annotations, panoptic=panoptic)
-    found = source.read(split, label_map=label_map, without=(Format.PANOPTIC,))
+    found = source.read(split, label_map=label_map, without=(OutputFormat.PANOPTIC,))
     _convert(found, output, to, force, skip_bad)
 
 
@@ -148,19 +148,19 @@ def _convert(pictures: Pictures, output: Path, to: list[str] | None, force: bool
     import sys
 
     from oneformer_data.convert.conversion import convert
-    from oneformer_data.convert.outputs import Format
+    from oneformer_data.convert.outputs import OutputFormat
     from oneformer_spec.commands.exit import report
     from oneformer_spec.documents.yaml_lines import text
     from oneformer_spec.errors import UsageError
 
     for word in to or ():
-        if word not in list(Format):
-            raise UsageError(f"--to {word}: is not one of {', '.join(Format)}")
+        if word not in list(OutputFormat):
+            raise UsageError(f"--to {word}: is not one of {', '.join(OutputFormat)}")
     erase = "\r\033[K" if sys.stderr.isatty() else ""  # the line of progress
     written = convert(
         pictures,
         output,
-        formats=[Format(word) for word in to or ()],
+        formats=[OutputFormat(word) for word in to or ()],
         force=force,
         skip_bad=skip_bad,
         tell=lambda problem: report(f"{erase}{problem}"),

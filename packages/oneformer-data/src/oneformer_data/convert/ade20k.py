@@ -10,7 +10,7 @@ from pathlib import Path
 
 from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.labels import Labels
 
@@ -23,7 +23,7 @@ def read(images: Path, masks: Path) -> Annotated:
     """
     labels = known_labels("ade20k")
     found = pairs(images, masks, image_key=without_suffix, mask_key=without_suffix)
-    return Annotated(images, labels, [partial(load, pair, labels) for pair in found], (Format.SEMANTIC,))
+    return Annotated(images, labels, [partial(load, pair, labels) for pair in found], (OutputFormat.SEMANTIC,))
 
 
 def load(pair: Pair, labels: Labels) -> Sample:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.datasets import DataSet
 from oneformer_data.opening.format import IMAGE, FileFormat
 from oneformer_data.opening.loading import format_of, read_label_map
@@ -17,7 +17,7 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.schema import DatasetSection, Split
 
 
-def read(split: Split, *, label_map: str | None, without: tuple[Format, ...] = ()) -> Annotated:
+def read(split: Split, *, label_map: str | None, without: tuple[OutputFormat, ...] = ()) -> Annotated:
     """Open annotations; what they suffice for, but for `without`, can be written.
 
     Raises:
@@ -39,9 +39,9 @@ def read(split: Split, *, label_map: str | None, without: tuple[Format, ...] = (
     return Annotated(Path(format.folder(IMAGE).root), labels, loads, formats)
 
 
-def _suffices_for(samples: DataSet, labels: Labels) -> Iterator[Format]:
+def _suffices_for(samples: DataSet, labels: Labels) -> Iterator[OutputFormat]:
     """Yield the formats of the tasks that samples have targets for; instances are things."""
     tasks = set(map(str, samples.tasks))
-    for format in Format:
-        if format.value in tasks and (format != Format.INSTANCE or any(label.isthing for label in labels)):
+    for format in OutputFormat:
+        if format.value in tasks and (format != OutputFormat.INSTANCE or any(label.isthing for label in labels)):
             yield format

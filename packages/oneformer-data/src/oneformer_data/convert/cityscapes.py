@@ -15,7 +15,7 @@ import numpy as np
 
 from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.files.images import find_images
 from oneformer_spec.labels import Labels
@@ -37,7 +37,7 @@ def read(images: Path, masks: Path) -> Annotated:
     has_objects = any(_mask_key(path.name, INSTANCES) for path in find_images(masks))
     mask_key = partial(_mask_key, kind=INSTANCES if has_objects else CLASSES)
     found = pairs(images, masks, image_key=_picture_key, mask_key=mask_key)
-    formats = tuple(Format) if has_objects else (Format.SEMANTIC,)
+    formats = tuple(OutputFormat) if has_objects else (OutputFormat.SEMANTIC,)
     return Annotated(images, labels, [partial(load, pair, labels) for pair in found], formats)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oneformer_data.convert.outputs import FILES, OUTPUTS, Format, Output, Place, png_name
+from oneformer_data.convert.outputs import FILES, OUTPUTS, Output, OutputFormat, Place, png_name
 from oneformer_data.sample import Sample
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError, UsageError
@@ -28,7 +28,7 @@ class Annotated:
     images: Path
     labels: Labels
     loads: Sequence[Callable[[], Sample]]
-    formats: tuple[Format, ...]
+    formats: tuple[OutputFormat, ...]
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Report:
     images: int
     skipped: int
     label_map: Path
-    settings: dict[Format, dict[str, str]]
+    settings: dict[OutputFormat, dict[str, str]]
 
 
 def convert(
     annotated: Annotated,
     output: Path,
     *,
-    formats: Sequence[Format] = (),
+    formats: Sequence[OutputFormat] = (),
     force: bool = False,
     skip_bad: bool = False,
     tell: Callable[[str], object],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.convert.shapes import draw
 from oneformer_data.formats.layers import stacked
 from oneformer_data.opening.documents import is_integer, listed, read_json
@@ -57,7 +57,11 @@ def read(annotations: Path, images: Path, label_map: Path | None) -> Annotated:
         )
         for number, path in enumerate(paths, start=1)
     ]
-    formats = tuple(Format) if any(label.isthing for label in labels) else (Format.PANOPTIC, Format.SEMANTIC)
+    formats = (
+        tuple(OutputFormat)
+        if any(label.isthing for label in labels)
+        else (OutputFormat.PANOPTIC, OutputFormat.SEMANTIC)
+    )
     return Annotated(images, labels, loads, formats)
 
 

@@ -23,7 +23,7 @@ from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Labels
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """What a conversion can write."""
 
     PANOPTIC = "panoptic"
@@ -32,9 +32,9 @@ class Format(StrEnum):
 
 
 FILES = {
-    Format.PANOPTIC: ("panoptic.json", "panoptic"),
-    Format.INSTANCE: ("instances.json",),
-    Format.SEMANTIC: ("semantic.jsonl", "semantic"),
+    OutputFormat.PANOPTIC: ("panoptic.json", "panoptic"),
+    OutputFormat.INSTANCE: ("instances.json",),
+    OutputFormat.SEMANTIC: ("semantic.jsonl", "semantic"),
 }
 """The index file of a format, and its folder of PNG files."""
 
@@ -170,10 +170,10 @@ class SemanticOutput:
         return {"images": root, "annotations": f"{self._place.target / 'semantic.jsonl'}"}
 
 
-OUTPUTS: dict[Format, type[PanopticOutput | InstanceOutput | SemanticOutput]] = {
-    Format.PANOPTIC: PanopticOutput,
-    Format.INSTANCE: InstanceOutput,
-    Format.SEMANTIC: SemanticOutput,
+OUTPUTS: dict[OutputFormat, type[PanopticOutput | InstanceOutput | SemanticOutput]] = {
+    OutputFormat.PANOPTIC: PanopticOutput,
+    OutputFormat.INSTANCE: InstanceOutput,
+    OutputFormat.SEMANTIC: SemanticOutput,
 }
 
 

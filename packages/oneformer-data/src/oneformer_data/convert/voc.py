@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from oneformer_data.convert.class_masks import Pair, check_values, known_labels, pairs, without_suffix
 from oneformer_data.convert.conversion import Annotated
-from oneformer_data.convert.outputs import Format
+from oneformer_data.convert.outputs import OutputFormat
 from oneformer_data.metrics.run_counts import pair_counts
 from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.errors import DataError
@@ -38,8 +38,10 @@ def read(images: Path, classes: Path, *, objects: Path | None, names: Path | Non
         found = _chosen(found, classes, names)
     if objects is None:
         loads = [partial(load_classes, pair, labels) for pair in found]
-        return Annotated(images, labels, loads, (Format.SEMANTIC,))
-    return Annotated(images, labels, [partial(load_objects, pair, labels, objects) for pair in found], tuple(Format))
+        return Annotated(images, labels, loads, (OutputFormat.SEMANTIC,))
+    return Annotated(
+        images, labels, [partial(load_objects, pair, labels, objects) for pair in found], tuple(OutputFormat)
+    )
 
 
 def load_classes(pair: Pair, labels: Labels) -> Sample:

@@ -48,7 +48,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Format:
+class Layout:
     """How an example is written: normalisation, the size to pad to (None: no padding), number and length of texts."""
 
     mean: tuple[float, ...]
@@ -69,14 +69,14 @@ class TrainingPipeline:
         *,
         augment: Sequence[Transform],
         task_probabilities: Mapping[str, float],
-        format: Format,
+        layout: Layout,
         cutmix_probability: float = 0.0,
     ) -> None:
         self.samples: DataSet = data_set(samples)
         self._labels = labels
         self._augment = tuple(augment)
         self._probabilities = task_probabilities
-        self._format = format
+        self._layout = layout
         self._cutmix_probability = cutmix_probability
 
     def __len__(self) -> int:
@@ -89,8 +89,8 @@ class TrainingPipeline:
         if self._cutmix_probability and rng.random() < self._cutmix_probability:
             part = self.samples.part_of(index)
             other = self._augmented(part[int(rng.integers(len(part)))], rng)
-            sample = cutmix(sample, other, rng, fill=_color(self._format.mean))
-        written = self._format
+            sample = cutmix(sample, other, rng, fill=_color(self._layout.mean))
+        written = self._layout
         found = targets(sample, task, written.padded)
         sentences = texts(task, [self._labels[index].name for index in found.labels], written.num_texts)
         unique = {sentence: position for position, sentence in enumerate(dict.fromkeys(sentences))}
@@ -140,7 +140,7 @@ def from_spec(spec: Spec) -> TrainingPipeline:
         labels,
         augment=augmentations(dataset),
         task_probabilities=dataset.task_prob_train,
-        format=_format(spec, _crop_size(dataset) if dataset.augmentation.fixed_padding else None),
+        layout=_layout(spec, _crop_size(dataset) if dataset.augmentation.fixed_padding else None),
         cutmix_probability=dataset.cutmix_prob,
     )
 
@@ -157,12 +157,12 @@ def for_validation(spec: Spec, samples: Sequence[Sample], labels: Labels) -> Tra
         labels,
         augment=[partial(transforms.fit, rule=size_rule(spec))],
         task_probabilities=dict.fromkeys(TASKS, _LAST_RESORT) | {task: probabilities[task] for task in trained},
-        format=_format(spec, padded=None),
+        layout=_layout(spec, padded=None),
     )
 
 
-def _format(spec: Spec, padded: Size | None) -> Format:
-    return Format(
+def _layout(spec: Spec, padded: Size | None) -> Layout:
+    return Layout(
         mean=tuple(spec.dataset.pixel_mean),
         std=tuple(spec.dataset.pixel_std),
         padded=padded,
