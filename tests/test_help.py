@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from oneformer_spec.plugins.registry import VERB_PACKAGES, registry
+from oneformer_spec.plugins.packages import VERB_PACKAGES
+from oneformer_spec.plugins.registry import registry
 
 HEAVY = {"torch", "numpy", "yaml", "ruamel", "PIL", "rich", "lightning", "pytorch_lightning", "scipy", "onnxruntime"}
 

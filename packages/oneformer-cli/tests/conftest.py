@@ -75,7 +75,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def data_package(plugin: Path) -> Path:
     """Install a stand-in for oneformer-data, which finds as many problems as the spec has epochs."""
-    write_distribution(plugin, "data-tools", "data_hooks", DATA_HOOKS)
+    write_distribution(plugin, "oneformer-data", "data_hooks", DATA_HOOKS)
     tools = plugin / "oneformer_data" / "tools"
     tools.mkdir(parents=True)
     for file in (tools.parent / "__init__.py", tools / "__init__.py"):
@@ -91,6 +91,12 @@ def broken_plugin(plugin: Path) -> Path:
     misspelt = "from oneformer_spec.hooks import hookimpl\n@hookimpl\ndef oneformer_comands(): return []"
     write_distribution(plugin, "fern-tools", "fern_hooks", misspelt)
     return plugin
+
+
+@pytest.fixture
+def rival(plugin: Path) -> None:
+    """Install `ivy-tools`, which declares the same names as `leaf-tools`."""
+    write_distribution(plugin, "ivy-tools", "ivy_hooks", (plugin / "leaf_hooks.py").read_text())
 
 
 def write_distribution(site: Path, name: str, module: str, source: str) -> None:

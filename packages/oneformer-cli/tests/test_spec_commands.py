@@ -22,8 +22,9 @@ def oneformer(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 ONLY_LEAF_TOOLS = """
 from importlib.metadata import entry_points
 from oneformer_spec.plugins import registry
-wanted = ("leaf-tools", "data-tools", "oneformer-cli", "oneformer-spec")
-found = registry.load(point for point in entry_points(group="oneformer") if point.dist.name in wanted)
+wanted = ("leaf-tools", "oneformer-cli", "oneformer-spec")
+points = entry_points(group="oneformer")
+found = registry.load(point for point in points if point.dist.name in wanted or point.dist.version == "2.5")
 registry.registry = lambda: found
 from oneformer_cli.main import main
 main()

@@ -13,7 +13,7 @@ from oneformer_spec.commands.exit import run_reporting
 from oneformer_spec.commands.task_command import run_task
 from oneformer_spec.errors import PluginError
 from oneformer_spec.hooks import Command, Flag
-from oneformer_spec.plugins.registry import VERB_PACKAGES, Registry, resolve
+from oneformer_spec.plugins.registry import Registry, resolve
 
 HELP_NAMES = ["-h", "--help"]
 
@@ -50,19 +50,26 @@ def add_app(app: typer.Typer, command: Command) -> None:
     """Add a command of kind `app`: its Typer app is imported when the command is invoked."""
 
     def action(arguments: list[str]) -> None:
-        mounted = resolve(command.target)
-        if not isinstance(mounted, typer.Typer):
-            raise PluginError(f"{command.target}: command {command.name!r} must be a Typer app, found {mounted!r}")
-        mounted.rich_markup_mode = None  # as in `application`
-        inner = typer.main.get_command(mounted)
-        inner.main(args=arguments, prog_name=f"oneformer {command.name}", help_option_names=HELP_NAMES)
+        from oneformer_spec.plugins.entries import naming_plugin
+
+        with naming_plugin("command", command.name):
+            _run_app(command, arguments)
 
     _add_passing_on(app, command.name, command.summary, action)
 
 
-def add_missing(app: typer.Typer, verb: str, found: Registry) -> None:
-    """Add a verb whose package is not installed: it lists, and running it names the pip command that brings it."""
-    _add_passing_on(app, verb, f"Not installed; comes with {VERB_PACKAGES[verb]}.", lambda _: found.command(verb))
+def _run_app(command: Command, arguments: list[str]) -> None:
+    mounted = resolve(command.target)
+    if not isinstance(mounted, typer.Typer):
+        raise PluginError(f"{command.target}: command {command.name!r} must be a Typer app, found {mounted!r}")
+    mounted.rich_markup_mode = None  # as in `application`
+    inner = typer.main.get_command(mounted)
+    inner.main(args=arguments, prog_name=f"oneformer {command.name}", help_option_names=HELP_NAMES)
+
+
+def add_missing(app: typer.Typer, verb: str, summary: str, found: Registry) -> None:
+    """Add a verb that cannot be run: it is listed with its summary, and running it is the error that names the cure."""
+    _add_passing_on(app, verb, summary, lambda _: found.command(verb))
 
 
 def _add_passing_on(app: typer.Typer, name: str, summary: str, action: Callable[[list[str]], object]) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from oneformer_cli.commands import HELP_NAMES, add_app, add_missing, add_task
-from oneformer_spec.commands.exit import run_reporting
-from oneformer_spec.plugins.registry import VERB_PACKAGES, Registry, registry
+from oneformer_spec.commands.exit import note, run_reporting
+from oneformer_spec.plugins.packages import VERB_PACKAGES
+from oneformer_spec.plugins.registry import Registry, registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -19,9 +20,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(found: Registry, arguments: Sequence[str] | None = None) -> None:
-    """Say which plugins are broken, then run one command line; ends in SystemExit."""
+    """Print which plugins are broken or slow, then run one command line; ends in SystemExit."""
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    for line in found.notes:
+        note(line)
     command = typer.main.get_command(application(found))
     command.main(args=arguments, prog_name="oneformer")
 
@@ -42,7 +45,10 @@ def application(found: Registry) -> typer.Typer:
         add(app, command)
     for verb in VERB_PACKAGES:
         if verb not in found.commands:
-            add_missing(app, verb, found)
+            add_missing(app, verb, f"Not installed; comes with {VERB_PACKAGES[verb]}.", found)
+    for kind, name in found.clashes:
+        if kind == "command":
+            add_missing(app, name, "Left out: two plugins claim it.", found)
     return app
 
 

@@ -18,13 +18,13 @@ def plugins() -> None:
 def report(found: Registry) -> list[str]:
     """Return the listing: a line per distribution, under it one per broken entry point and per kind of declaration."""
     lines: list[str] = []
-    for distribution, version in dict.fromkeys((plugin.distribution, plugin.version) for plugin in found.plugins):
-        lines.append(f"{distribution} {version}")
-        lines += [
-            f"  broken: {plugin.module}: {plugin.failure}"
-            for plugin in found.plugins
-            if plugin.distribution == distribution and plugin.failure is not None
-        ]
+    for distribution, label in dict((plugin.distribution, plugin.label) for plugin in found.plugins).items():
+        own = [plugin for plugin in found.plugins if plugin.distribution == distribution]
+        lines.append(f"{label}  ({sum(plugin.seconds for plugin in own):.2f} s)")
+        if own[0].requires:
+            lines.append(f"  {'requires:':<12}{', '.join(own[0].requires)}")
+        lines += [f"  note: {note}" for plugin in own for note in plugin.notes()]
+        lines += [f"  broken: {plugin.module}: {plugin.failure}" for plugin in own if plugin.failure is not None]
         for kind, names in _declared(found, distribution).items():
             lines.append(f"  {kind + 's:':<12}{', '.join(sorted(names))}")
     return lines
@@ -33,6 +33,6 @@ def report(found: Registry) -> list[str]:
 def _declared(found: Registry, distribution: str) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for (kind, name), owner in found.owners.items():
-        if owner.partition(":")[0] == distribution:
+        if owner == distribution:
             names.setdefault(kind, []).append(name)
     return names

@@ -13,7 +13,8 @@ import typer
 
 from oneformer_spec.commands.exit import note, report
 from oneformer_spec.errors import DataError, UsageError
-from oneformer_spec.plugins.registry import VERB_PACKAGES, registry, resolve
+from oneformer_spec.plugins.packages import VERB_PACKAGES
+from oneformer_spec.plugins.registry import registry, resolve
 
 if TYPE_CHECKING:
     from oneformer_spec.schema import Spec

@@ -1,18 +1,21 @@
-"""Plugins are loaded one by one: a broken one is a warning, two that claim one name are an error."""
+"""Plugins are loaded one by one: a broken one is one line, a name that two claim belongs to neither."""
 
 import importlib.metadata
+import re
 import sys
 import textwrap
+from functools import partial
 
 import pytest
 
 from oneformer_spec import hooks
-from oneformer_spec.errors import PluginError, UsageError
+from oneformer_spec.errors import PluginError, SpecError, UsageError
 from oneformer_spec.hooks import Backbone, Command, Runtime
-from oneformer_spec.plugins import builtins, registry
+from oneformer_spec.plugins import builtins, discovery, entries, packages, registry
 from oneformer_spec.schema import Spec
+from oneformer_spec.schema.tree import spec_tree
 
-IMPORTS = "from oneformer_spec.hooks import Backbone, Command, Dataset, Evaluator, Runtime, Task, hookimpl\n"
+IMPORTS = "from oneformer_spec.hooks import *\n"
 
 
 @pytest.fixture
@@ -37,6 +40,13 @@ def install(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+def returning(text):
+    """Return a module whose hook returns an expression."""
+    kind = re.search(r"[A-Z]\w+(?=\()", text)
+    hook = f"oneformer_{kind[0].lower()}s" if kind else "oneformer_backbones"
+    return f"@hookimpl\ndef {hook}():\n    return {text}"
+
+
 GOOD = """
     @hookimpl
     def oneformer_backbones():
@@ -57,7 +67,7 @@ def test_declarations_are_found_by_name(install):
     assert found.backbones == {"tiny": Backbone("tiny", "good_module:build", "good_module:Options")}
     assert found.command("count") == Command("count", "good_module:run", "Count.")
     assert found.runtime("a/model.PAPER").name == "paper"
-    assert found.owners[("backbone", "tiny")] == "good:main"
+    assert found.owners[("backbone", "tiny")] == "good"
     assert found.plugins == (registry.Plugin("good", "1.2", "good_module"),)
     assert found.warnings == ()
 
@@ -69,9 +79,28 @@ def test_declarations_are_found_by_name(install):
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
         ("def f(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        ("@hookimpl\ndef oneformer_backbone():\n    return []", "unknown hook 'oneformer_backbone'"),
-        ("@hookimpl\ndef oneformer_backbones(size):\n    return []", "size"),
-        ("def oneformer_backbones():\n    return []", "it implements no hook; a hook's function carries @hookimpl"),
+        ("@hookimpl\ndef oneformer_backbone():\n    return []", "unknown hook 'oneformer_backbone'; did you mean"),
+        ("@hookimpl\ndef oneformer_backbones(size):\n    return []", "takes no argument, found (size)"),
+        ("def oneformer_backbones():\n    return []", "oneformer_backbones lacks @hookimpl"),
+        ("def hooks():\n    return []", "it implements no hook; a hook's function carries @hookimpl"),
+        (
+            returning("Backbone('a', 'b:c', 'd:e')").replace("return", "yield"),
+            "found a generator; put its items",
+        ),
+        (returning("None"), "must return a list of Backbone, found None"),
+        (returning("Backbone('a', 'b:c', 'd:e')"), "found one Backbone that is not in a list"),
+        (returning("[Backbone('', 'b:c', 'd:e')]"), "has the name ''"),
+        (returning("[Backbone('a.b', 'b:c', 'd:e')]"), "has the name 'a.b'"),
+        (returning("[Backbone(3, 'b:c', 'd:e')]"), "has the name 3"),
+        (returning("[Backbone('a', '', 'd:e')]"), "its target is ''"),
+        (returning("[Backbone('a', 'b', 'd:e')]"), "its target is 'b', expected 'module:attribute'"),
+        (returning("[Backbone('a', 'b:c', 'd')]"), "its options is 'd', expected 'module:attribute'"),
+        (returning("[Backbone('type', 'b:c', 'd:e')]"), "cannot be named 'type', which is a field of the spec"),
+        (returning("[Runtime('a', 'b:c', ('x',))]"), "hold 'x', which does not begin with a dot; write '.x'"),
+        (returning("[Runtime('a', 'b:c', '.x')]"), "its suffixes are '.x', expected a tuple such as"),
+        (returning("[Command('a', 'b:c', 'A.', 'verb')]"), "its kind is 'verb'"),
+        (returning("[Command('a', 'b:c', None)]"), "its summary is None"),
+        (returning("[Command('a', 'b:c', 'A.', flags=(Flag('debug', ''),))]"), "a flag cannot be named 'debug'"),
         ("@hookimpl\ndef oneformer_backbones():\n    return 1 / 0", "ZeroDivisionError: division by zero"),
         (
             "@hookimpl\ndef oneformer_backbones():\n    return 'tiny'",
@@ -93,8 +122,8 @@ def test_a_broken_plugin_is_one_warning_and_the_others_go_on(install, text, reas
     assert found.datasets == found.evaluators == {}
     assert len(found.warnings) == 2
     first, second = found.warnings
-    assert first.startswith("plugin abroken (abroken_module) does not load and is left out: ")
-    assert second.startswith("plugin zbroken (zbroken_module) does not load and is left out: ")
+    assert first.startswith("plugin abroken 1.2 (abroken_module) does not load and is left out: ")
+    assert second.startswith("plugin zbroken 1.2 (zbroken_module) does not load and is left out: ")
     assert reason in first
     assert "\n" not in first
 
@@ -121,19 +150,142 @@ CLAIM = """
 """
 
 
-def test_two_plugins_that_claim_one_name_are_both_named(install):
-    with pytest.raises(PluginError, match=r"^two plugins claim the backbone 'swin': first:main and second:main$"):
-        install(first=CLAIM, second=CLAIM)
+def test_a_name_of_ours_stays_ours_and_costs_the_other_one_line(install):
+    found = install(first=CLAIM, good=GOOD)
+    assert "swin" not in found.backbones
+    assert found.warnings == (
+        "the backbone 'swin' of plugin first 1.2 is left out: the name is ours; python -m pip uninstall first",
+    )
+    assert "tiny" in found.backbones
 
 
-def test_two_runtimes_that_claim_one_suffix_are_both_named(install):
+def test_a_verb_of_ours_that_is_not_installed_is_nobody_elses(install):
     text = """
         @hookimpl
-        def oneformer_runtimes():
-            return [Runtime(__name__, "a:b", (".pth", {}))]
+        def oneformer_commands():
+            return [Command("train", "a:b", "Train.")]
     """
-    with pytest.raises(PluginError, match=r"^two plugins claim the suffix '\.x': first:main and second:main$"):
-        install(first=text.format("'.x'"), second=text.format("'.X'").replace(".pth", ".pt"))
+    found = install(first=text)
+    assert found.commands == {}
+    with pytest.raises(UsageError, match="python -m pip install 'oneformer-train'"):
+        found.command("train")
+
+
+def test_of_two_others_that_claim_one_name_neither_has_it_and_only_its_use_is_an_error(install, monkeypatch):
+    claim = CLAIM.replace("swin", "moss")
+    found = install(first=claim, second=claim, good=GOOD)
+    line = (
+        "two plugins claim the backbone 'moss', which neither gets: first 1.2 and second 1.2; "
+        "python -m pip uninstall second"
+    )
+    assert found.warnings == (line,)
+    assert list(found.backbones) == ["tiny"]
+    monkeypatch.setattr(registry, "registry", lambda: found)
+    monkeypatch.setattr(entries, "registry", lambda: found)
+    with pytest.raises(SpecError) as caught:
+        entries.target_of("backbone", "moss")
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("kind", ["command", "quantizer", "runtime"])
+def test_looking_up_a_name_that_two_claim_names_both(install, kind):
+    arguments = {"command": '"Moss."', "quantizer": '"a:b"', "runtime": '(".moss",)'}
+    text = f"""
+        @hookimpl
+        def oneformer_{kind}s():
+            return [{kind.title()}("moss", "a:b", {arguments[kind]})]
+    """
+    found = install(first=text, second=text)
+    look = {"command": found.command, "quantizer": found.quantizer, "runtime": partial(found.runtime, "m.moss")}
+    with pytest.raises(UsageError, match=f"^two plugins claim the {kind} 'moss'"):
+        look[kind]("moss")
+
+
+RUNTIMES = """
+    @hookimpl
+    def oneformer_runtimes():
+        return [Runtime(__name__, "a:b", ({},))]
+"""
+
+
+def test_a_suffix_that_two_runtimes_claim_needs_the_runtimes_name(install):
+    found = install(first=RUNTIMES.format("'.x'"), second=RUNTIMES.format("'.X', '.y'"))
+    (line,) = found.warnings
+    assert line.startswith("two plugins claim the suffix '.x', which neither gets: first 1.2 and second 1.2; ")
+    with pytest.raises(UsageError) as caught:
+        found.runtime("m.x")
+    assert str(caught.value) == line
+    assert found.runtime("m.x", "first_module").name == "first_module"
+    assert found.runtime("m.y").name == "second_module"
+
+
+def test_a_suffix_of_ours_stays_ours(install):
+    found = install(first=RUNTIMES.format("'.pth'"))
+    assert found.warnings == (
+        "the runtime 'first_module' of plugin first 1.2 runs .pth files only where the spec names it",
+    )
+    with pytest.raises(UsageError, match="python -m pip install 'oneformer-model'"):
+        found.runtime("m.pth")
+    assert found.runtime("m.pth", "first_module").name == "first_module"
+
+
+def test_the_names_that_sections_of_the_spec_leave_to_plugins():
+    """A backbone's options stand beside the fields of its section, a command's beside the sections of the spec."""
+    ours = {option for name in builtins.oneformer_backbones() for option in (name.name,)}
+    backbone = set(spec_tree().children["model"].children["backbone"].children) - ours
+    assert discovery.RESERVED["backbone"] == backbone | {"name"}  # an older spelling of type
+    assert discovery.RESERVED["command"] | {*packages.VERB_PACKAGES} >= set(spec_tree().children)
+
+
+@pytest.mark.parametrize(
+    ("selection", "names"), [(None, ["first", "second"]), ("", []), ("Second", ["second"]), (" first, gone", ["first"])]
+)
+def test_a_variable_selects_plugins_by_their_distribution(install, selection, names):
+    claim = CLAIM.replace("'swin'", "__name__").replace('"swin"', "__name__")
+    install(first=claim, second=claim)
+    found = registry.load(importlib.metadata.entry_points(group="oneformer"), selection)
+    assert [name for name in found.backbones if name.endswith("_module")] == [f"{name}_module" for name in names]
+    assert "swin" in found.backbones
+    gone = ("ONEFORMER_PLUGINS names gone, which has no plugin here",) if "gone" in (selection or "") else ()
+    assert found.warnings == gone
+
+
+def test_what_it_prints_while_it_loads_goes_to_stderr(install, capsys):
+    install(chatty="print('welcome')\n" + textwrap.dedent(GOOD))
+    registry.resolve("chatty_module:hookimpl")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "welcome\n")
+
+
+def test_a_slow_one_is_noted_with_its_seconds(install):
+    found = install(slow="import time\ntime.sleep(0.6)\n" + textwrap.dedent(GOOD))
+    (note,) = found.notes
+    assert re.match(r"plugin slow 1\.2 takes 0\.\d s to load at every command; slow_module should import nothing", note)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "met"),
+    [
+        ("oneformer-spec>=0.2,<0.3", True),
+        ("oneformer_spec (>=0.2)", True),
+        ("oneformer-spec~=0.2.0", True),
+        ("oneformer-spec>=9", False),
+        ("oneformer-spec<0.2", False),
+        ("oneformer-spec==0.1.*", False),
+        ("oneformer-spec==0.2.*", True),
+        ("numpy>=99", True),
+        ("oneformer-spec>=9; extra == 'all'", True),
+    ],
+)
+def test_requirements_on_our_packages_that_are_not_met_are_noted(requirement, met):
+    plugin = discovery.Plugin("fern", "1.2", "fern_module", requires=packages.requirements_on_us([requirement]))
+    notes = list(plugin.notes())
+    assert (notes == []) == met
+    if not met:
+        (note,) = notes
+        assert note.startswith(f"plugin fern 1.2: it requires {requirement}, ")
+        assert note.endswith(f"python -m pip install '{requirement}'")
 
 
 def test_one_name_in_two_kinds_is_no_clash(install):
@@ -147,7 +299,7 @@ def test_one_name_in_two_kinds_is_no_clash(install):
     assert "tiny" in found.evaluators
 
 
-@pytest.mark.parametrize(("verb", "package"), registry.VERB_PACKAGES.items())
+@pytest.mark.parametrize(("verb", "package"), packages.VERB_PACKAGES.items())
 def test_a_missing_verb_names_the_pip_command(verb, package):
     with pytest.raises(UsageError) as caught:
         registry.Registry().command(verb)
@@ -160,14 +312,14 @@ def test_an_unknown_verb_lists_the_known_ones():
         known.command("trian")
 
 
-@pytest.mark.parametrize(("suffix", "package"), registry.SUFFIX_PACKAGES.items())
+@pytest.mark.parametrize(("suffix", "package"), packages.SUFFIX_PACKAGES.items())
 def test_a_missing_runtime_names_the_pip_command(suffix, package):
     with pytest.raises(UsageError) as caught:
         registry.Registry().runtime(f"out/model{suffix}")
     assert str(caught.value) == f"out/model{suffix}: running a {suffix} file needs: python -m pip install '{package}'"
 
 
-@pytest.mark.parametrize(("name", "package"), registry.RUNTIME_PACKAGES.items())
+@pytest.mark.parametrize(("name", "package"), packages.RUNTIME_PACKAGES.items())
 def test_a_missing_runtime_that_is_named_gives_the_pip_command(name, package):
     with pytest.raises(UsageError) as caught:
         registry.Registry().runtime("model.onnx", name)
@@ -230,7 +382,7 @@ def test_a_target_whose_module_fails_is_one_line(install):
 def test_this_package_declares_the_built_in_backbones():
     found = registry.load(importlib.metadata.distribution("oneformer-spec").entry_points)
     assert list(found.backbones) == ["dinat", "efficientvit", "swin", "timm"]
-    assert set(found.owners.values()) == {"oneformer-spec:spec"}
+    assert set(found.owners.values()) == {"oneformer-spec"}
     assert found.warnings == ()
     assert found.backbones == {backbone.name: backbone for backbone in builtins.oneformer_backbones()}
 
@@ -257,7 +409,7 @@ def test_an_evaluator_of_an_unknown_task_is_left_out_in_one_line(install):
     found = install(scores=SCORES)
     assert list(found.evaluators) == ["more"]
     assert found.warnings == (
-        "the evaluator 'edge_score' of scores:main is left out: "
+        "the evaluator 'edge_score' of scores is left out: "
         "no task 'edges' is installed; available: semantic, instance, panoptic",
     )
 
@@ -286,3 +438,13 @@ def test_the_hooks_are_these():
 
 def test_the_registry_is_read_once():
     assert registry.registry() is registry.registry()
+
+
+def test_a_package_of_ours_that_a_plugin_requires_and_is_not_installed_is_noted(monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(packages, "version", missing)
+    assert packages.unmet(["oneformer-train>=0.2"]) == (
+        "it requires oneformer-train>=0.2, which is not installed: python -m pip install 'oneformer-train>=0.2'",
+    )

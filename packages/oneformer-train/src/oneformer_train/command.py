@@ -114,7 +114,7 @@ def _train(spec: Spec, start: Start | None, world: World, guard: Guard, *, rehea
         plugin_tokens=plugin_tokens(spec),
     )
     course = course_of(spec, len(pipeline), world)
-    validation = Validation(manifest, allowed_tasks(samples)) if samples is not None else None
+    validation = Validation(manifest, allowed_tasks(samples), spec.evaluate.evaluators) if samples is not None else None
     check_names(spec.train.checkpointer, validation.names if validation is not None else ())
     module = _module(spec, course, validation)
     if start is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from oneformer_data.datasets import allowed_tasks
 from oneformer_data.evaluation.loop import DATA_SETS, Evaluation, Predict, count_parts, scores, window
@@ -47,6 +48,7 @@ class Scoring:
     batch_size: int
     num_workers: int
     world: World
+    options: Mapping[str, Any]
 
     @property
     def total(self) -> int:
@@ -64,6 +66,7 @@ class Scoring:
             num_workers=self.num_workers,
             progress=report,
             world=self.world,
+            options=self.options,
         )
         return Counted(self.labels, self.tasks, counted)
 
@@ -112,6 +115,7 @@ def open_scoring(spec: Spec, world: World) -> Scoring:
         batch_size=batch_size(spec, split),
         num_workers=getattr(spec.dataset, split).num_workers,
         world=world,
+        options=dict(spec.evaluate.evaluators),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -17,12 +18,15 @@ from oneformer_data.datasets import allowed_tasks
 from oneformer_data.sample import Sample
 from oneformer_spec.errors import OneFormerError, PluginError
 from oneformer_spec.labels import Labels
+from oneformer_spec.plugins.entries import part_name, section_keywords
 from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.results import Segmentation
 
 DATA_SETS = "data_sets"
 """Where the scores of each data set stand when there are several."""
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 Predict = Callable[[Sequence[NDArray[np.uint8]], str], Sequence[Segmentation]]
 """Pictures (H, W, 3) and a task in; one segmentation per picture at its own size out, instances with all scores."""
@@ -42,15 +46,21 @@ class Evaluator(Protocol):
 
 
 class Evaluation:
-    """The evaluators of some tasks side by side; it can be sent between processes and merged."""
+    """The evaluators of some tasks side by side; it can be sent between processes and merged.
 
-    def __init__(self, tasks: Sequence[str], labels: Labels) -> None:
+    `options` holds the evaluators' sections of the spec by name, `evaluate.evaluators`.
+    """
+
+    def __init__(self, tasks: Sequence[str], labels: Labels, options: Mapping[str, Any] = NO_OPTIONS) -> None:
         self.tasks = tuple(tasks)
+        self.options = dict(options)
         self.evaluators: dict[str, dict[str, Evaluator]] = {task: {} for task in tasks}
         for name, declared in registry().evaluators.items():
             if declared.task in tasks:
                 with _naming(name):
-                    self.evaluators[declared.task][name] = resolve(declared.target)(labels)
+                    self.evaluators[declared.task][name] = resolve(declared.target)(
+                        labels, **section_keywords("evaluator", name, options)
+                    )
 
     def update(self, samples: Sequence[Sample], predict: Predict) -> None:
         """Predict and count some images; they are read once, whatever the number of tasks."""
@@ -93,9 +103,7 @@ def _naming(evaluator: str) -> Iterator[None]:
     except (OneFormerError, MemoryError):
         raise
     except Exception as error:  # whatever an evaluator raises
-        owner = registry().owners.get(("evaluator", evaluator), "")
-        who = f"the evaluator {evaluator!r}{f' of {owner}' if owner else ''}"
-        raise PluginError(f"{who} fails: {type(error).__name__}: {error}") from error
+        raise PluginError(f"the {part_name('evaluator', evaluator)} fails: {type(error).__name__}: {error}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -139,13 +147,14 @@ def count_parts(
     num_workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
     world: World = ALONE,
+    options: Mapping[str, Any] = NO_OPTIONS,
 ) -> dict[str, Evaluation]:
-    """Predict and count this process's share of each data set; see `evaluate_parts`."""
+    """Predict and count this process's share of each data set; see `evaluate_parts` and `Evaluation`."""
     shares = {name: world.share(len(samples), window(batch_size)) for name, samples in parts.items()}
     total, done = sum(map(len, shares.values())), 0
     counted = {}
     for name, samples in parts.items():
-        evaluation = Evaluation([task for task in tasks if task in allowed_tasks(samples)], labels)
+        evaluation = Evaluation([task for task in tasks if task in allowed_tasks(samples)], labels, options)
         for batch in batches(samples, batch_size, num_workers, shares[name]):
             # As in joined data sets: the names of two of them may be the same.
             evaluation.update([replace(sample, name=f"{name}/{sample.name}") for sample in batch], predict)
@@ -161,9 +170,10 @@ def scores(shares: Sequence[Mapping[str, Evaluation]], tasks: Sequence[str], lab
 
     The shares come in the order of the images, so that the numbers are those of one process that counted them all.
     """
-    pooled, alone = Evaluation(tasks, labels), {}
+    options = next(iter(shares[0].values())).options
+    pooled, alone = Evaluation(tasks, labels, options), {}
     for name in shares[0]:
-        alone[name] = Evaluation(shares[0][name].tasks, labels)
+        alone[name] = Evaluation(shares[0][name].tasks, labels, options)
         for share in shares:
             alone[name].merge(share[name])
         pooled.merge(alone[name])

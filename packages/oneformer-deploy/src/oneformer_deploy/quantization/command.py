@@ -6,6 +6,7 @@ from functools import partial
 
 from oneformer_deploy.layer_patterns import layers_to_quantize
 from oneformer_spec.errors import SpecError
+from oneformer_spec.plugins.entries import naming_plugin, section_keywords
 from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.schema import Spec
 
@@ -19,5 +20,7 @@ def run(spec: Spec) -> None:
     """
     if not spec.quantize.model_path:
         raise SpecError("quantize.model_path: is not set; set it to the .onnx or .pth file to quantize")
-    quantize = resolve(registry().quantizer(spec.quantize.backend or "onnxruntime").target)
-    quantize(spec, partial(layers_to_quantize, options=spec.quantize))
+    backend = registry().quantizer(spec.quantize.backend or "onnxruntime")
+    with naming_plugin("quantizer", backend.name):
+        options = section_keywords("quantizer", backend.name, spec.quantize.backends)
+        resolve(backend.target)(spec, partial(layers_to_quantize, options=spec.quantize), **options)

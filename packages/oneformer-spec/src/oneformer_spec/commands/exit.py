@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from oneformer_spec.errors import OneFormerError, SpecError
+from oneformer_spec.errors import OneFormerError, PluginError, SpecError
 
 
 class Terminated(SystemExit):
@@ -48,6 +48,8 @@ def _message(error: Exception, hint: str) -> str:
     if isinstance(error, SpecError):
         return "\n".join(error.problems)
     text = " ".join(str(error).splitlines())
+    if isinstance(error, PluginError) and error.__cause__ is not None:
+        return f"{text}{hint}"
     return text if isinstance(error, OneFormerError) else f"{type(error).__name__}: {text or 'no message'}{hint}"
 
 

@@ -106,7 +106,8 @@ class RunFolder:
 
 def results_folder(spec: Spec, task: str) -> Path:
     """Return a task's results folder: `<task>.results_dir`, or by default `<results_dir>/<task>`."""
-    own = getattr(spec, task).results_dir
+    section = spec.commands[task] if task in spec.commands else getattr(spec, task, None)
+    own = getattr(section, "results_dir", None)
     return Path(own) if own else Path(spec.results_dir or ".") / task
 
 

@@ -16,7 +16,7 @@ from oneformer_spec.loading.yaml_text import Path
 from oneformer_spec.plugins.entries import GIVEN, is_class_path, part_name, signature_of
 from oneformer_spec.plugins.option_tree import Leaf, section_tree
 from oneformer_spec.plugins.option_types import option_types
-from oneformer_spec.plugins.registry import resolve
+from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.schema.tree import leaves
 
 # Which of our tasks read a field that names a plugin; the others run where the plugin is not installed.
@@ -97,6 +97,9 @@ class _Reader:
             return False
         if name in self.leaf.option.choices:
             return True
+        if (self.kind, name) in registry().clashes:
+            self.problems.add(f"{dotted(at)}: {registry().clashes[self.kind, name]}", place)
+            return False
         if _is_unread(self.leaf.path, self.task):
             self.notes.append(f"{dotted(at)}: no {self.kind} {name!r} is installed; {self.task} does not use it")
         else:

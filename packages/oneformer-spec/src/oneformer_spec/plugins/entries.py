@@ -10,10 +10,12 @@ from dataclasses import fields
 from typing import Any
 
 from oneformer_spec.errors import OneFormerError, PluginError, SpecError
+from oneformer_spec.plugins.discovery import one_line
 from oneformer_spec.plugins.option import Entry, stated
 from oneformer_spec.plugins.option_tree import build, section_tree
 from oneformer_spec.plugins.option_types import option_types
-from oneformer_spec.plugins.registry import declarations, foreign_owner, resolve
+from oneformer_spec.plugins.packages import unmet
+from oneformer_spec.plugins.registry import declarations, owner, registry, resolve
 
 GIVEN: Mapping[str, tuple[str, ...]] = {"callback": ("spec", "folder"), "logger": ("spec", "folder")}
 """What the targets of a kind are given before their options, in this order."""
@@ -76,17 +78,29 @@ def entry_keywords(kind: str, entry: Entry) -> dict[str, Any]:
     return keywords(build(section_tree(types.kinds[entry.type], ""), entry.options))
 
 
+def section_keywords(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a section of a plugin, such as `spec.runtimes["paper"]`, as keywords; none without options.
+
+    Raises:
+        PluginError: The options dataclass cannot be used.
+    """
+    if reason := option_types(kind).failures.get(name):
+        raise PluginError(f"{part_name(kind, name)} cannot be used: {reason}")
+    return keywords(sections[name]) if name in sections else {}
+
+
 @contextmanager
 def naming_plugin(kind: str, name: str) -> Iterator[None]:
     """Turn whatever a plugin raises into one line that names it and its version; what is built in passes through."""
     try:
         yield
     except Exception as error:
-        owner = name if is_class_path(name) else foreign_owner(kind, name)
-        if not owner or (isinstance(error, OneFormerError) and not isinstance(error, PluginError)):
+        plugin = owner(kind, name)
+        if (plugin is None and not is_class_path(name)) or _is_for_the_user(error):
             raise
-        reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-        raise PluginError(f"{part_name(kind, name)} failed: {' '.join(reason.split())}") from error
+        problems = unmet(plugin.requires) if plugin is not None else ()
+        reason = "; ".join((one_line(error), *problems))
+        raise PluginError(f"{part_name(kind, name)} failed: {reason}") from error
 
 
 def keywords(options: Any) -> dict[str, Any]:
@@ -101,14 +115,16 @@ def is_class_path(name: str) -> bool:
 
 def not_installed(kind: str, name: str) -> str:
     """Return in words that nothing of a name is installed, and what is."""
+    if (kind, name) in registry().clashes:
+        return registry().clashes[kind, name]
     known = ", ".join(sorted(declarations(kind))) or "none"
     return f"the {kind} {name!r} is not installed; available: {known}, or a class path my_package.module:Class"
 
 
 def part_name(kind: str, name: str) -> str:
     """Return how messages call a declaration: its kind and name, and the plugin and version that bring it."""
-    owner = foreign_owner(kind, name)
-    return f"{kind} {name!r} of {owner}" if owner else f"{kind} {name!r}"
+    plugin = owner(kind, name)
+    return f"{kind} {name!r} of {plugin.label}" if plugin is not None else f"{kind} {name!r}"
 
 
 def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
@@ -122,3 +138,8 @@ def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
 def _taken(target: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
     signature = signature_of(target)
     return [name for name in given if signature is not None and name in signature.parameters]
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Return whether an error says all that a user needs: one of ours, but for a plugin that breaks its contract."""
+    return isinstance(error, OneFormerError) and not isinstance(error, PluginError)

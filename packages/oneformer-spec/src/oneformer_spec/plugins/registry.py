@@ -1,17 +1,18 @@
-"""Find what is installed: entry points are loaded one by one, so a broken plugin costs one warning and nothing else."""
+"""What is installed, by kind and name: declarations of plugins, whom they belong to, and what two plugins claim."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterable, Mapping
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
-
-import pluggy
+from typing import Any
 
 from oneformer_spec.errors import OneFormerError, PluginError, UsageError
 from oneformer_spec.hooks import (
@@ -21,7 +22,6 @@ from oneformer_spec.hooks import (
     Command,
     Dataset,
     Evaluator,
-    Hooks,
     Logger,
     Loss,
     Quantizer,
@@ -29,81 +29,30 @@ from oneformer_spec.hooks import (
     Task,
     Transform,
 )
+from oneformer_spec.plugins.discovery import KINDS, Found, Plugin, claims, one_line, read
+from oneformer_spec.plugins.packages import (
+    OURS,
+    QUANTIZER_PACKAGES,
+    RUNTIME_PACKAGES,
+    SUFFIX_PACKAGES,
+    VERB_PACKAGES,
+    normalised,
+)
 from oneformer_spec.tasks import TASKS
 
-# Which distribution brings a verb, a runtime or a suffix, so that its absence can name the cure.
-VERB_PACKAGES: Mapping[str, str] = MappingProxyType(
-    {
-        "train": "oneformer-train",
-        "evaluate": "oneformer-data",
-        "score": "oneformer-data",
-        "dataset": "oneformer-data",
-        "inference": "oneformer-deploy",
-        "info": "oneformer-deploy",
-        "gen_trt_engine": "oneformer-deploy[tensorrt]",
-        "quantize": "oneformer-deploy[quantize]",
-        "export": "oneformer-model[onnx]",
-        "convert": "oneformer-model",
-        "model-info": "oneformer-model",
-    }
-)
-RUNTIME_PACKAGES: Mapping[str, str] = MappingProxyType(
-    {
-        "torch": "oneformer-model",
-        "onnxruntime": "oneformer-deploy",
-        "onnxruntime-tensorrt": "oneformer-deploy",
-        "openvino": "oneformer-deploy[openvino]",
-        "tensorrt": "oneformer-deploy[tensorrt]",
-    }
-)
-QUANTIZER_PACKAGES: Mapping[str, str] = MappingProxyType(
-    {"onnxruntime": "oneformer-deploy[quantize]", "torchao": "oneformer-model[quantize]"}
-)
-SUFFIX_PACKAGES: Mapping[str, str] = MappingProxyType(
-    {".pth": "oneformer-model", ".onnx": "oneformer-deploy", ".engine": "oneformer-deploy[tensorrt]"}
-)
-OURS = frozenset(f"oneformer-{part}" for part in ("spec", "data", "model", "train", "deploy", "cli"))
-"""The distributions of this project."""
+SELECTION = "ONEFORMER_PLUGINS"
+"""Variable that names the distributions whose plugins are loaded, separated by commas; empty loads ours alone."""
 FOREIGN = ("", ".bin", ".pkl", ".safetensors")
 """Suffixes of weights of other projects; a folder has none."""
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-# Each kind of declaration: the hook that returns it (`oneformer_` and the registry's field), and its class.
-_KINDS: Mapping[str, tuple[str, type[_Named]]] = MappingProxyType(
-    {
-        "command": ("oneformer_commands", Command),
-        "backbone": ("oneformer_backbones", Backbone),
-        "dataset": ("oneformer_datasets", Dataset),
-        "task": ("oneformer_tasks", Task),
-        "evaluator": ("oneformer_evaluators", Evaluator),
-        "quantizer": ("oneformer_quantizers", Quantizer),
-        "runtime": ("oneformer_runtimes", Runtime),
-        "transform": ("oneformer_transforms", Transform),
-        "loss": ("oneformer_losses", Loss),
-        "callback": ("oneformer_callbacks", Callback),
-        "logger": ("oneformer_loggers", Logger),
-    }
-)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point: the distribution that ships it, its module, and why it failed (None: it works)."""
-
-    distribution: str
-    version: str
-    module: str
-    failure: str | None = None
-
-
 @dataclass(frozen=True)
 class Registry:
-    """Everything that installed plugins declare, by name."""
+    """Everything that installed plugins declare, by name.
+
+    `refused` are lines on what is left out, `owners` the distribution by kind and name, `clashes` the line on a name or
+    suffix that two plugins claim.
+    """
 
     commands: Mapping[str, Command] = field(default_factory=dict)
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
@@ -119,27 +68,35 @@ class Registry:
     plugins: tuple[Plugin, ...] = ()
     refused: tuple[str, ...] = ()
     owners: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    clashes: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def table(self, kind: str) -> Mapping[str, Any]:
         """Return the declarations of a kind, such as "backbone", by name."""
-        found: Mapping[str, Any] = getattr(self, _KINDS[kind][0].removeprefix("oneformer_"))
+        found: Mapping[str, Any] = getattr(self, _field(kind))
         return found
 
-    def foreign_owner(self, kind: str, name: str) -> str:
-        """Return the distribution with its version that declares a name; empty where it is ours, or nobody does."""
-        distribution = self.owners.get((kind, name), "").partition(":")[0]
-        versions = {plugin.distribution: plugin.version for plugin in self.plugins}
-        return "" if distribution in OURS else f"{distribution} {versions.get(distribution, '')}".strip()
+    def owner(self, kind: str, name: str) -> Plugin | None:
+        """Return the plugin that declares a name; None where it is ours, or nobody does."""
+        distribution = self.owners.get((kind, name))
+        found = (plugin for plugin in self.plugins if plugin.distribution == distribution and not plugin.is_ours)
+        return next(found, None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line per broken plugin, and per declaration that cannot be used."""
         broken = (
-            f"plugin {plugin.distribution} ({plugin.module}) does not load and is left out: {plugin.failure}"
+            f"plugin {plugin.label} ({plugin.module}) does not load and is left out: {plugin.failure}"
             for plugin in self.plugins
             if plugin.failure is not None
         )
         return (*broken, *self.refused)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line per plugin that works and is slow, or was made for other versions of our packages."""
+        return tuple(
+            dict.fromkeys(note for plugin in self.plugins if plugin.failure is None for note in plugin.notes())
+        )
 
     def command(self, name: str) -> Command:
         """Return a verb; its absence names the package that brings it.
@@ -149,6 +106,7 @@ class Registry:
         """
         if name in self.commands:
             return self.commands[name]
+        self._refuse_clash("command", name)
         package = VERB_PACKAGES.get(name)
         if package is None:
             raise UsageError(f"no command {name!r}; installed: {', '.join(sorted(self.commands))}")
@@ -162,7 +120,10 @@ class Registry:
         """
         if name in self.quantizers:
             return self.quantizers[name]
-        package = QUANTIZER_PACKAGES[name]
+        self._refuse_clash("quantizer", name)
+        package = QUANTIZER_PACKAGES.get(name)
+        if package is None:
+            raise UsageError(f"quantize.backend: {name!r} is not installed; available: {', '.join(self.quantizers)}")
         raise UsageError(f"quantize.backend: {name} needs: python -m pip install '{package}'")
 
     def runtime(self, path: str | Path, name: str | None = None) -> Runtime:
@@ -177,6 +138,7 @@ class Registry:
         for runtime in self.runtimes.values():
             if suffix in runtime.suffixes:
                 return runtime
+        self._refuse_clash("suffix", suffix)
         package = SUFFIX_PACKAGES.get(suffix)
         if package is not None:
             raise UsageError(f"{path}: running a {suffix} file needs: python -m pip install '{package}'")
@@ -188,6 +150,7 @@ class Registry:
 
     def _named_runtime(self, path: str | Path, suffix: str, name: str) -> Runtime:
         if name not in self.runtimes:
+            self._refuse_clash("runtime", name)
             package, known = RUNTIME_PACKAGES.get(name), ", ".join(self.runtimes) or "none"
             cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
             raise UsageError(f"runtime {name!r} is not installed here; {cure}")
@@ -197,9 +160,13 @@ class Registry:
             raise UsageError(f"{path}: the runtime {name} reads {reads}, not {suffix!r}")
         return runtime
 
+    def _refuse_clash(self, kind: str, name: str) -> None:
+        if (kind, name) in self.clashes:
+            raise UsageError(self.clashes[kind, name])
+
 
 def resolve(target: str) -> Any:
-    """Import "module:attribute" and return the attribute.
+    """Import "module:attribute" and return the attribute; what the import prints goes to stderr.
 
     Raises:
         PluginError: The module fails to import, or has no such attribute.
@@ -208,120 +175,145 @@ def resolve(target: str) -> Any:
     if not (module_name and attribute):
         raise PluginError(f"{target!r}: a target is written 'module:attribute'")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        with redirect_stdout(sys.stderr):  # stdout belongs to the command
+            return getattr(importlib.import_module(module_name), attribute)
     except OneFormerError:
         raise
-    except Exception as error:  # whatever a plugin's module raises
-        raise PluginError(f"{target}: cannot be loaded: {_one_line(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever a plugin's module raises
+        raise PluginError(f"{target}: cannot be loaded: {one_line(error)}") from error
 
 
 @cache
 def registry() -> Registry:
-    """Return what is installed in this environment."""
-    return load(entry_points(group=GROUP))
+    """Return what is installed in this environment, or the part of it that ONEFORMER_PLUGINS names."""
+    return load(entry_points(group=GROUP), os.environ.get(SELECTION))
 
 
-def foreign_owner(kind: str, name: str) -> str:
-    """Return the distribution with its version that declares a name; empty where it is ours, or nobody does."""
-    return registry().foreign_owner(kind, name)
+def owner(kind: str, name: str) -> Plugin | None:
+    """Return the plugin that declares a name; None where it is ours, or nobody does."""
+    return registry().owner(kind, name)
 
 
 def declarations(kind: str) -> Mapping[str, Any]:
     """Return the declarations of a kind, such as "backbone", by name: those built in, then the installed ones."""
-    from oneformer_spec.plugins import builtins
-
-    hook = getattr(builtins, _KINDS[kind][0], None)
-    ours = {declaration.name: declaration for declaration in hook()} if hook is not None else {}
+    ours = _built_in(kind)
     return ours | {name: declared for name, declared in registry().table(kind).items() if name not in ours}
 
 
-def load(found: Iterable[EntryPoint]) -> Registry:
+def load(found: Iterable[EntryPoint], selection: str | None = None) -> Registry:
     """Load entry points one by one and collect their declarations.
 
-    Raises:
-        PluginError: Two plugins claim one name, or one suffix; the message names both.
+    Args:
+        found: The entry points of the group "oneformer".
+        selection: Distributions whose plugins are loaded beside ours, separated by commas; None loads all.
     """
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(Hooks)
-    plugins: list[Plugin] = []
+    points = list(found)
+    chosen, refused = _selected(points, selection)
+    plugins = read(chosen)
+    tables: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
     owners: dict[tuple[str, str], str] = {}
-    suffix_owners: dict[tuple[str, str], str] = {}
-    tables: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
-    for point in sorted(found, key=lambda point: (point.name, point.value)):
-        plugin, owner, declarations = _read(manager, point)
-        plugins.append(plugin)
-        for kind, declaration in declarations:
-            _claim(owners, kind, declaration.name, owner)
-            tables[kind][declaration.name] = declaration
-            for suffix in declaration.suffixes if isinstance(declaration, Runtime) else ():
-                _claim(suffix_owners, "suffix", suffix.lower(), owner)
-    refused = _refuse_evaluators(tables["evaluator"], (*TASKS, *tables["task"]), owners)
+    clashes: dict[tuple[str, str], str] = {}
+    for (kind, name), claimed in claims(plugins).items():
+        ours = [(plugin, declaration) for plugin, declaration in claimed if plugin.is_ours]
+        rivals = ours or claimed
+        if len(rivals) > 1:
+            clashes[kind, name] = _clash(kind, name, [plugin for plugin, _ in rivals])
+        elif ours or not _is_reserved(kind, name):
+            plugin, tables[kind][name] = rivals[0]
+            owners[kind, name] = plugin.distribution
+        if ours or _is_reserved(kind, name):
+            refused += [_ours_wins(kind, name, plugin) for plugin, _ in claimed if not plugin.is_ours]
+    refused += _refuse_evaluators(tables["evaluator"], (*TASKS, *tables["task"]), owners)
+    refused += _settle_suffixes(tables["runtime"], plugins, clashes)
     return Registry(
-        **{_KINDS[kind][0].removeprefix("oneformer_"): dict(sorted(table.items())) for kind, table in tables.items()},
-        plugins=tuple(plugins),
-        refused=refused,
+        **{_field(kind): dict(sorted(table.items())) for kind, table in tables.items()},
+        plugins=plugins.plugins,
+        refused=(*refused, *clashes.values()),
         owners=owners,
+        clashes=clashes,
     )
+
+
+def _selected(points: list[EntryPoint], selection: str | None) -> tuple[list[EntryPoint], list[str]]:
+    """Return the entry points to load, and a line per selected distribution that has none."""
+    if selection is None:
+        return points, []
+    wanted = {normalised(name.strip()) for name in selection.split(",") if name.strip()}
+    names = {normalised(point.dist.name) for point in points if point.dist is not None}
+    chosen = [point for point in points if point.dist is not None and normalised(point.dist.name) in wanted | OURS]
+    return chosen, [f"{SELECTION} names {name}, which has no plugin here" for name in sorted(wanted - names)]
+
+
+def _clash(kind: str, name: str, plugins: list[Plugin]) -> str:
+    labels = " and ".join(dict.fromkeys(plugin.label for plugin in plugins))
+    remove = plugins[-1].distribution
+    return f"two plugins claim the {kind} {name!r}, which neither gets: {labels}; python -m pip uninstall {remove}"
+
+
+def _ours_wins(kind: str, name: str, plugin: Plugin) -> str:
+    return (
+        f"the {kind} {name!r} of plugin {plugin.label} is left out: the name is ours; "
+        f"python -m pip uninstall {plugin.distribution}"
+    )
+
+
+def _settle_suffixes(runtimes: dict[str, Runtime], found: Found, clashes: dict[tuple[str, str], str]) -> list[str]:
+    """Take a suffix that several runtimes claim from all but ours; a spec can still name them for such files."""
+    owners = {runtime.name: plugin for plugin, runtime in _runtimes(found)}
+    claimed: dict[str, list[str]] = defaultdict(list)
+    for name, runtime in runtimes.items():
+        for suffix in dict.fromkeys(suffix.lower() for suffix in runtime.suffixes):
+            claimed[suffix].append(name)
+    refused = []
+    for suffix, names in claimed.items():
+        ours = [name for name in names if owners[name].is_ours]
+        others = [name for name in names if name not in ours]
+        if others and (ours or suffix in SUFFIX_PACKAGES):
+            refused += [
+                f"the runtime {name!r} of plugin {owners[name].label} runs {suffix} files only where the spec names it"
+                for name in others
+            ]
+        elif len(names) > 1:
+            clashes["suffix", suffix] = _clash("suffix", suffix, [owners[name] for name in names])
+        else:
+            continue
+        for name in others:
+            kept = tuple(other for other in runtimes[name].suffixes if other.lower() != suffix)
+            runtimes[name] = replace(runtimes[name], suffixes=kept, also=(*runtimes[name].also, suffix))
+    return refused
+
+
+def _runtimes(found: Found) -> Iterator[tuple[Plugin, Runtime]]:
+    for number, _, declaration in found.declarations:
+        if isinstance(declaration, Runtime):
+            yield found.plugins[number], declaration
 
 
 def _refuse_evaluators(
     evaluators: dict[str, Evaluator], tasks: Collection[str], owners: Mapping[tuple[str, str], str]
-) -> tuple[str, ...]:
+) -> list[str]:
     """Take out the evaluators whose task no plugin declares; return a line for each."""
     unknown = {name: evaluators.pop(name).task for name in sorted(evaluators) if evaluators[name].task not in tasks}
     known = ", ".join(dict.fromkeys(map(str, tasks)))
-    return tuple(
-        f"the evaluator {name!r} of {owners[('evaluator', name)]} is left out: "
+    return [
+        f"the evaluator {name!r} of {owners['evaluator', name]} is left out: "
         f"no task {task!r} is installed; available: {known}"
         for name, task in unknown.items()
-    )
+    ]
 
 
-def _claim(owners: dict[tuple[str, str], str], kind: str, name: str, owner: str) -> None:
-    other = owners.setdefault((kind, name), owner)
-    if other != owner:
-        raise PluginError(f"two plugins claim the {kind} {name!r}: {other} and {owner}")
+def _is_reserved(kind: str, name: str) -> bool:
+    """Return whether a name is ours although the package that brings it may not be installed."""
+    packages = {"command": VERB_PACKAGES, "runtime": RUNTIME_PACKAGES, "quantizer": QUANTIZER_PACKAGES}
+    return name in packages.get(kind, ()) or name in _built_in(kind)
 
 
-def _read(manager: pluggy.PluginManager, point: EntryPoint) -> tuple[Plugin, str, list[tuple[str, _Named]]]:
-    """Return a plugin, the name it goes by, and its declarations with their kinds; none of them when anything fails."""
-    distribution = point.dist.name if point.dist is not None else "unknown distribution"
-    plugin = Plugin(distribution, point.dist.version if point.dist is not None else "", point.value)
-    name = f"{distribution}:{point.name}"
-    try:
-        manager.register(point.load(), name=name)
-        manager.check_pending()
-        return plugin, name, _declarations(manager, name)
-    except (Exception, SystemExit) as error:  # whatever a plugin raises, the others must go on
-        if manager.has_plugin(name):
-            manager.unregister(name=name)
-        return replace(plugin, failure=_one_line(error)), name, []
+def _built_in(kind: str) -> dict[str, Any]:
+    from oneformer_spec.plugins import builtins
+
+    hook = getattr(builtins, KINDS[kind][0], None)
+    return {declaration.name: declaration for declaration in hook()} if hook is not None else {}
 
 
-def _declarations(manager: pluggy.PluginManager, name: str) -> list[tuple[str, _Named]]:
-    """Call a plugin's hooks; raises TypeError or ValueError where they break the contract."""
-    callers = manager.get_hookcallers(manager.get_plugin(name))
-    if not callers:
-        raise TypeError("it implements no hook; a hook's function carries @hookimpl")
-    found: list[tuple[str, _Named]] = []
-    for kind, (hook, expected) in _KINDS.items():
-        for implementation in getattr(manager.hook, hook).get_hookimpls():
-            if implementation.plugin_name == name:
-                found += [(kind, declaration) for declaration in _checked(implementation.function(), hook, expected)]
-    for index, (kind, declaration) in enumerate(found):
-        if any(kind == other_kind and declaration.name == other.name for other_kind, other in found[:index]):
-            raise ValueError(f"it declares the {kind} {declaration.name!r} twice")
-    return found
-
-
-def _checked(declarations: object, hook: str, expected: type[_Named]) -> list[_Named]:
-    if not isinstance(declarations, list | tuple):
-        raise TypeError(f"{hook} must return a list of {expected.__name__}, found {declarations!r}")
-    for declaration in declarations:
-        if not isinstance(declaration, expected):
-            raise TypeError(f"{hook} must return a list of {expected.__name__}, found {declaration!r} in it")
-    return list(declarations)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _field(kind: str) -> str:
+    return KINDS[kind][0].removeprefix("oneformer_")

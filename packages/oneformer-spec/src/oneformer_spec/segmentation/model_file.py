@@ -6,12 +6,15 @@ was trained with them; so a deployed model needs no spec file.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any
 
 from oneformer_spec.commands.exit import note
-from oneformer_spec.errors import SpecError, UsageError
+from oneformer_spec.errors import PluginError, SpecError, UsageError
 from oneformer_spec.hooks import Runtime
 from oneformer_spec.loading.task_files import num_gpus_here
+from oneformer_spec.plugins.entries import naming_plugin, section_keywords
 from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.plugins.task_declarations import ALL, declared_task
 from oneformer_spec.processes.threads import thread_share
@@ -22,8 +25,6 @@ from oneformer_spec.segmentation.decode import Thresholds
 from oneformer_spec.segmentation.frame import SizeRule
 from oneformer_spec.segmentation.manifest import image_size_rule, size_rule
 from oneformer_spec.segmentation.segmenter import Segmenter
-
-_SIZES = {path for path, leaf in leaves().items() if leaf.option.from_model and path.startswith("dataset.")}
 
 
 def model_path(section: EvaluateSection | InferenceSection, name: str) -> str:
@@ -48,10 +49,15 @@ def open_model(path: str, spec: Spec, section: EvaluateSection | InferenceSectio
         CheckpointError: The file cannot be read.
     """
     runtime = runtime_of(path, section)
-    options = {"num_threads": _threads(section, world), "key": spec.encryption_key}
+    options: dict[str, Any] = {"num_threads": _threads(section, world), "key": spec.encryption_key}
     if len(runtime.precisions) > 1:
         options["precision"] = section.precision
-    return with_thresholds(resolve(runtime.target)(path, _device(section, world), **options), spec)
+    with naming_plugin("runtime", runtime.name):
+        options |= section_keywords("runtime", runtime.name, spec.runtimes)
+        segmenter = resolve(runtime.target)(path, _device(section, world), **options)
+        if not isinstance(segmenter, Segmenter):
+            raise PluginError(f"{runtime.target}: must return a Segmenter, found {segmenter!r}")
+    return with_thresholds(segmenter, spec)
 
 
 def runtime_of(path: str, section: EvaluateSection | InferenceSection) -> Runtime:
@@ -95,8 +101,9 @@ def with_thresholds(segmenter: Segmenter, spec: Spec) -> Segmenter:
         overlap=test.overlap_threshold if written("overlap_threshold") else known.overlap,
         topk=test.test_topk_per_image if written("test_topk_per_image") else known.topk,
     )
-    manifest = replace(segmenter.manifest, thresholds=thresholds)
-    return Segmenter(segmenter.run, manifest, fixed_batch=segmenter.fixed_batch)
+    changed = copy.copy(segmenter)  # of a runtime's own subclass, too
+    changed.manifest = replace(segmenter.manifest, thresholds=thresholds)
+    return changed
 
 
 def requested_tasks(wanted: str, segmenter: Segmenter, path: str, field: str) -> tuple[str, ...]:
@@ -117,7 +124,7 @@ def requested_tasks(wanted: str, segmenter: Segmenter, path: str, field: str) ->
 def input_rule(segmenter: Segmenter, spec: Spec, section: EvaluateSection | InferenceSection) -> SizeRule | None:
     """Return the size rule that the user set; None means the one in the model's manifest."""
     rule = image_size_rule(section.image_size) if isinstance(section, InferenceSection) else None
-    if rule is None and spec.written.intersection(_SIZES):
+    if rule is None and any(path.startswith("dataset.") and leaves()[path].option.from_model for path in spec.written):
         rule = size_rule(spec)
     fixed = segmenter.manifest.fixed_size
     if rule is not None and fixed is not None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from oneformer_data.evaluation.loop import Evaluation
+from oneformer_data.evaluation.loop import NO_OPTIONS, Evaluation
 from oneformer_data.sample import Sample
 from oneformer_spec.errors import PluginError
 from oneformer_spec.plugins.headlines import headline_numbers, headlines
@@ -31,12 +31,15 @@ class _Result(NamedTuple):
 class Validation:
     """Scores over the validation pictures, at their original size, of tasks that data and model both allow."""
 
-    def __init__(self, manifest: Manifest, tasks: Sequence[str] = TASKS) -> None:
-        """Score tasks against the manifest's labels with its input size and thresholds."""
+    def __init__(
+        self, manifest: Manifest, tasks: Sequence[str] = TASKS, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> None:
+        """Score tasks against the manifest's labels with its input size and thresholds; `options` of the evaluators."""
+        self.options = options
         self.manifest = manifest
         self.tasks = tuple(task for task in tasks if task in manifest.task_tokens)
         self.failure: str | None = None  # of the newest validation; see `raise_failure`
-        self._evaluation = Evaluation(self.tasks, manifest.labels)
+        self._evaluation = Evaluation(self.tasks, manifest.labels, options)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ class Validation:
         Where an evaluator has failed they are all NaN, and `failure` says how.
         """
         parts = group.collect(_Counted(self._evaluation, self.failure))
-        self._evaluation = Evaluation(self.tasks, self.manifest.labels)
+        self._evaluation = Evaluation(self.tasks, self.manifest.labels, self.options)
         result = group.from_first(lambda: self._result(parts or []))
         self.failure = result.failure
         return result.numbers
@@ -78,7 +81,7 @@ class Validation:
         failure = next((part.failure for part in parts if part.failure is not None), None)
         if failure is None:
             try:
-                whole = Evaluation(self.tasks, self.manifest.labels)
+                whole = Evaluation(self.tasks, self.manifest.labels, self.options)
                 for part in parts:
                     whole.merge(part.evaluation)
                 return _Result(headline_numbers(whole.compute(), self.tasks), None)
