@@ -6,14 +6,19 @@ and commands of further plugins appear, too, so renew the files where only this 
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
 from architecture import architecture
+from rooms import FLOORS
 
 from oneformer_cli.commands import HELP_NAMES
 from oneformer_cli.main import application
@@ -24,6 +29,7 @@ from oneformer_spec.plugins.registry import registry, resolve
 from oneformer_spec.schema.tree import Section, leaves, spec_tree
 
 ROOT = Path(__file__).resolve().parents[1]
+PUBLIC_MODULES = ("hooks", "schema", "build", "testing")  # of whichever package has one
 WIDTH = 100  # columns of a page of help
 
 
@@ -52,12 +58,12 @@ def commands() -> str:
 
 
 def surface() -> str:
-    """Return what users and plugins rely on, a line each: commands with their options, hooks, fields of the spec."""
+    """Return what users and plugins rely on, a line each: commands, hooks, import paths, fields of the spec."""
     lines = ["# What users and plugins rely on. A change here is a decision; renew with: nox -s docs", ""]
     lines += [
         f"command {name}{''.join(f' {option}' for option in _options(command))}" for name, command in _all_commands()
     ]
-    lines += ["", *_hooks(), ""]
+    lines += ["", *_hooks(), "", *(f"import {path}" for path in import_paths()), ""]
     lines += [f"field {path}" for path in leaves()]
     lines += ["", *(f"alias {alias} = {path}" for alias, path in ALIASES.items())]
     return "\n".join(lines) + "\n"
@@ -123,12 +129,31 @@ def _options(command: Any) -> Iterator[str]:
 def _hooks() -> Iterator[str]:
     for name in sorted(name for name in vars(hooks.Hooks) if name.startswith("oneformer_")):
         yield f"hook {name}: {inspect.signature(getattr(hooks.Hooks, name)).return_annotation}"
-    kinds = (hooks.Backbone, hooks.Command, hooks.Dataset, hooks.Evaluator, hooks.Flag)
-    for kind in (*kinds, hooks.Quantizer, hooks.Runtime):
+    kinds = [kind for kind in vars(hooks).values() if isinstance(kind, type) and is_dataclass(kind)]
+    for kind in sorted(kinds, key=lambda kind: kind.__name__):
         names = [
             field.name if field.default is MISSING else f"{field.name}={field.default!r}" for field in fields(kind)
         ]
         yield f"declaration {kind.__name__}({', '.join(names)})"
+
+
+def import_paths() -> Iterator[str]:
+    """Yield the names that may be imported: those of the packages themselves, and those of a few public modules."""
+    for package in FLOORS:
+        root = import_module(f"oneformer_{package}")
+        yield from (f"{root.__name__}.{name}" for name in getattr(root, "__all__", ()))
+        for name in PUBLIC_MODULES:
+            if find_spec(f"{root.__name__}.{name}"):
+                yield from _public(import_module(f"{root.__name__}.{name}"))
+
+
+def _public(module: ModuleType) -> Iterator[str]:
+    """Yield the names of a module's `__all__`, or without one those that it defines without an underscore."""
+    tree = ast.parse(inspect.getsource(module))
+    named = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assigned = [ast.unparse(target) for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    found = getattr(module, "__all__", None) or [name for name in named + assigned if not name.startswith("_")]
+    yield from (f"{module.__name__}.{name}" for name in sorted(found))
 
 
 if __name__ == "__main__":

@@ -22,14 +22,19 @@ from PIL import Image
 
 from oneformer_model.build import build
 from oneformer_model.weights import checkpoint
-from oneformer_spec.files.images import find_images, read_image
-from oneformer_spec.labels import Labels
-from oneformer_spec.loading.load import load_spec
-from oneformer_spec.plugins.registry import registry, resolve
+from oneformer_spec import (
+    TASKS,
+    Labels,
+    Manifest,
+    Segmenter,
+    Task,
+    find_images,
+    load_spec,
+    read_image,
+    registry,
+    resolve,
+)
 from oneformer_spec.segmentation.frame import plan
-from oneformer_spec.segmentation.manifest import Manifest
-from oneformer_spec.segmentation.segmenter import Segmenter
-from oneformer_spec.tasks import TASKS, Task
 
 SPEC = "examples/nuclei/demo.yaml"
 IMAGES = Path("examples/nuclei/images/val")

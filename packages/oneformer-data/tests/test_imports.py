@@ -30,7 +30,10 @@ def test_no_module_needs_torch_or_typer():
 
 
 def test_public_names_are_found_when_asked_for():
-    for name in oneformer_data.__all__:
-        assert getattr(oneformer_data, name).__name__ == name
+    assert sorted(oneformer_data._HOMES) == oneformer_data.__all__
+    for name, home in oneformer_data._HOMES.items():
+        module, _, attribute = home.partition(":")
+        assert getattr(oneformer_data, name).__name__ == (attribute or name)
+        assert getattr(oneformer_data, name).__module__ == f"oneformer_data.{module}"
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         oneformer_data.nothing  # noqa: B018

@@ -7,6 +7,7 @@ import sys
 import pytest
 from tiny_onnx import LABELS, write_model
 
+import oneformer_deploy
 from oneformer_deploy.__main__ import main
 from oneformer_spec.plugins import registry
 from oneformer_spec.segmentation.manifest import Manifest
@@ -14,6 +15,15 @@ from oneformer_spec.segmentation.manifest import Manifest
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "oneformer_deploy", *arguments], capture_output=True, text=True)
+
+
+def test_the_package_itself_opens_onnx_files(model):
+    code = "import oneformer_deploy, sys; print('onnxruntime' in sys.modules, callable(oneformer_deploy.open_onnx))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"], "nothing is imported before it is needed"
+    assert oneformer_deploy.open_onnx(model, "cpu").manifest.labels == LABELS
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        oneformer_deploy.nothing  # noqa: B018
 
 
 def test_help_names_the_commands():

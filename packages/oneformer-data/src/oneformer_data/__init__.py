@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from oneformer_data.datasets import DataSet
     from oneformer_data.evaluation.loop import Evaluation, evaluate_parts
+    from oneformer_data.evaluation.saved_predictions import score_instance, score_panoptic, score_semantic
     from oneformer_data.opening.format import FileFormat, Format
     from oneformer_data.opening.loading import open_split, read_labels
     from oneformer_data.opening.sources import Source
     from oneformer_data.sample import Sample, SegmentInfo
     from oneformer_data.training.pipeline import Example, TrainingPipeline
-    from oneformer_data.training.targets import Targets
+    from oneformer_data.training.pipeline import from_spec as training_pipeline
+    from oneformer_data.training.targets import Targets, targets
     from oneformer_data.training.tokenizer import tokenize
 
 _HOMES = {
@@ -30,7 +32,12 @@ _HOMES = {
     "evaluate_parts": "evaluation.loop",
     "open_split": "opening.loading",
     "read_labels": "opening.loading",
+    "score_instance": "evaluation.saved_predictions",
+    "score_panoptic": "evaluation.saved_predictions",
+    "score_semantic": "evaluation.saved_predictions",
+    "targets": "training.targets",
     "tokenize": "training.tokenizer",
+    "training_pipeline": "training.pipeline:from_spec",
 }
 
 __all__ = [
@@ -47,7 +54,12 @@ __all__ = [
     "evaluate_parts",
     "open_split",
     "read_labels",
+    "score_instance",
+    "score_panoptic",
+    "score_semantic",
+    "targets",
     "tokenize",
+    "training_pipeline",
 ]
 
 
@@ -55,4 +67,5 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(f"{__name__}.{home}"), attribute or name)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, PluginError, SpecError, UsageError
+    from oneformer_spec.files.images import find_images, read_image
     from oneformer_spec.labels import Label, Labels
     from oneformer_spec.loading.load import load_spec
+    from oneformer_spec.plugins.registry import registry, resolve
     from oneformer_spec.results import Segment, Segmentation
     from oneformer_spec.schema import Spec
-    from oneformer_spec.segmentation.decode import Thresholds
+    from oneformer_spec.segmentation.decode import Thresholds, decode
     from oneformer_spec.segmentation.frame import FitInto, Frame, ShortestEdge
     from oneformer_spec.segmentation.manifest import Manifest
     from oneformer_spec.segmentation.segmenter import Segmenter
@@ -40,18 +42,25 @@ __all__ = [
     "Task",
     "Thresholds",
     "UsageError",
+    "decode",
+    "find_images",
     "load_spec",
+    "read_image",
+    "registry",
+    "resolve",
     "task_prompt",
     "task_tokens",
 ]
 
 _HOMES = {
-    "segmentation.decode": ("Thresholds",),
+    "segmentation.decode": ("Thresholds", "decode"),
     "errors": ("CheckpointError", "DataError", "OneFormerError", "PluginError", "SpecError", "UsageError"),
     "segmentation.frame": ("FitInto", "Frame", "ShortestEdge"),
+    "files.images": ("find_images", "read_image"),
     "labels": ("Label", "Labels"),
     "loading.load": ("load_spec",),
     "segmentation.manifest": ("Manifest",),
+    "plugins.registry": ("registry", "resolve"),
     "results": ("Segment", "Segmentation"),
     "schema": ("Spec",),
     "segmentation.segmenter": ("Segmenter",),
