@@ -7,12 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from oneformer_data import FileFormat, Sample, SegmentInfo
-from oneformer_data.formats.layers import stacked
-from oneformer_data.formats.rle import draw
-from oneformer_spec.errors import DataError
-from oneformer_spec.files.images import Content, content, find_images, read_image
-from oneformer_spec.labels import Labels
+from oneformer_data import FileFormat, Sample, SegmentInfo, draw_mask, stack_masks
+from oneformer_spec import Content, DataError, Labels, content, find_images, read_image
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,9 @@ class Yolo(FileFormat[Record]):
             except (ValueError, KeyError):
                 expected = "expected a class and the corners of a polygon"
                 raise DataError(f"{files['labels']}:{number}: {expected}, found {line!r}") from None
-            masks.append(draw((tuple(corners),), (height, width)))
+            masks.append(draw_mask((tuple(corners),), (height, width)))
             segments.append(SegmentInfo(number, index, labels[index].isthing, is_crowd=False))
-        return Sample(record.image, record.image, image, stacked(masks, (height, width)), tuple(segments))
+        return Sample(record.image, record.image, image, stack_masks(masks, (height, width)), tuple(segments))
 
     def entry(self, name: str) -> Any:
         """Return an entry of `data.yaml`."""

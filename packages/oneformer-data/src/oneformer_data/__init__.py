@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from oneformer_data.datasets import DataSet
     from oneformer_data.evaluation.loop import Evaluation, evaluate_parts
     from oneformer_data.evaluation.saved_predictions import score_instance, score_panoptic, score_semantic
+    from oneformer_data.formats.layers import stacked as stack_masks
+    from oneformer_data.formats.rle import draw as draw_mask
     from oneformer_data.opening.format import FileFormat, Format
     from oneformer_data.opening.loading import open_split, read_labels
     from oneformer_data.opening.sources import Source
@@ -29,12 +31,14 @@ _HOMES = {
     "Source": "opening.sources",
     "Targets": "training.targets",
     "TrainingPipeline": "training.pipeline",
+    "draw_mask": "formats.rle:draw",
     "evaluate_parts": "evaluation.loop",
     "open_split": "opening.loading",
     "read_labels": "opening.loading",
     "score_instance": "evaluation.saved_predictions",
     "score_panoptic": "evaluation.saved_predictions",
     "score_semantic": "evaluation.saved_predictions",
+    "stack_masks": "formats.layers:stacked",
     "targets": "training.targets",
     "tokenize": "training.tokenizer",
     "training_pipeline": "training.pipeline:from_spec",
@@ -51,12 +55,14 @@ __all__ = [
     "Source",
     "Targets",
     "TrainingPipeline",
+    "draw_mask",
     "evaluate_parts",
     "open_split",
     "read_labels",
     "score_instance",
     "score_panoptic",
     "score_semantic",
+    "stack_masks",
     "targets",
     "tokenize",
     "training_pipeline",

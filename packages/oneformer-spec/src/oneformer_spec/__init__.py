@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from oneformer_spec.errors import CheckpointError, DataError, OneFormerError, PluginError, SpecError, UsageError
-    from oneformer_spec.files.images import find_images, read_image
+    from oneformer_spec.files.images import Content, content, find_images, read_image
     from oneformer_spec.labels import Label, Labels
     from oneformer_spec.loading.load import load_spec
     from oneformer_spec.plugins.registry import registry, resolve
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "CheckpointError",
+    "Content",
     "DataError",
     "FitInto",
     "Frame",
@@ -42,6 +43,7 @@ __all__ = [
     "Task",
     "Thresholds",
     "UsageError",
+    "content",
     "decode",
     "find_images",
     "load_spec",
@@ -56,7 +58,7 @@ _HOMES = {
     "segmentation.decode": ("Thresholds", "decode"),
     "errors": ("CheckpointError", "DataError", "OneFormerError", "PluginError", "SpecError", "UsageError"),
     "segmentation.frame": ("FitInto", "Frame", "ShortestEdge"),
-    "files.images": ("find_images", "read_image"),
+    "files.images": ("Content", "content", "find_images", "read_image"),
     "labels": ("Label", "Labels"),
     "loading.load": ("load_spec",),
     "segmentation.manifest": ("Manifest",),
