@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oneformer_data.evaluation import evaluate, loop
+from oneformer_data.evaluation import evaluate, loop, report
 from oneformer_data.evaluation.loop import batches, count_parts, evaluate_parts, read_ahead, scores
 from oneformer_spec.errors import CheckpointError, DataError, PluginError, SpecError, UsageError
 from oneformer_spec.hooks import Evaluator, Runtime
+from oneformer_spec.plugins import headlines
 from oneformer_spec.plugins.registry import registry
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import DatasetSection, Spec, Split
@@ -289,6 +290,46 @@ def test_two_scores_of_one_name_are_an_error(folder, labels, segmenter, monkeypa
     more = {name: Evaluator(name, f"{__name__}:Counted", "semantic") for name in ("one", "two")}
     monkeypatch.setattr(loop, "registry", lambda: replace(registry(), evaluators=more))
     with pytest.raises(PluginError, match=r"^the evaluator 'two' computes 'predicted', and so does another one$"):
+        evaluate_parts({"all": folder.open()}, lambda images, task: segmenter.predict(images, task), TASKS, labels)
+
+
+class Measured(Counted):
+    """Gives numbers as numpy has them."""
+
+    def compute(self) -> dict:
+        return {"measured": {"count": np.int64(self.count), "rows": np.arange(2), "none": np.float32("nan"), 3: (1,)}}
+
+
+class Broken(Counted):
+    def update(self, sample, segmentation) -> None:
+        raise ZeroDivisionError("division by zero")
+
+
+def add_evaluator(monkeypatch, kind: str, headline=None) -> None:
+    more = dict(registry().evaluators) | {"more": Evaluator("more", f"{__name__}:{kind}", "semantic", headline)}
+    found = replace(registry(), evaluators=more)
+    for module in (loop, headlines):
+        monkeypatch.setattr(module, "registry", lambda: found)
+
+
+def test_numbers_of_numpy_become_plain_ones_and_nothing_is_dropped(folder, labels, segmenter, monkeypatch):
+    add_evaluator(monkeypatch, "Measured")
+    samples = folder.open()
+    found = evaluate_parts({"all": samples}, lambda images, task: segmenter.predict(images, task), TASKS, labels)
+    measured = found.pop("measured")
+    assert json.loads(json.dumps(measured)) == measured == {"count": 4, "rows": [0, 1], "none": None, "3": [1]}
+    assert found.keys() >= {"mIoU", "AP", "PQ"}
+
+
+def test_the_table_has_the_headline_numbers_of_other_evaluators(labels, monkeypatch):
+    add_evaluator(monkeypatch, "Measured", {"counted": ("measured", "count"), "absent": ("measured", "other")})
+    assert report.table({"measured": {"count": 4}}, labels) == "further  counted\nscores    4.0000"
+    assert report.table({}, labels) == ""
+
+
+def test_an_evaluator_that_fails_is_named(folder, labels, segmenter, monkeypatch):
+    add_evaluator(monkeypatch, "Broken")
+    with pytest.raises(PluginError, match=r"^the evaluator 'more'.* fails: ZeroDivisionError: division by zero$"):
         evaluate_parts({"all": folder.open()}, lambda images, task: segmenter.predict(images, task), TASKS, labels)
 
 
