@@ -84,8 +84,8 @@ class Task:
     `prompt` is the sentence whose tokens condition the queries, `targets(sample)` returns the `Targets` of a sample.
     `decode` is how predictions become a result: "semantic", "instance" or "panoptic" as the task of that name, or
     "module:attribute", a function `decode(probabilities, mask_logits, frame, labels, thresholds) -> Segmentation`.
-    `filler` is the text of the queries without a target, "a <name> photo" by default. `needs` names the built-in tasks
-    that show which data sets have targets for it: those that allow one of them.
+    `filler` is the text of the queries without a target, "a <name> photo" (or "an") by default. `needs` names built-in
+    tasks: a data set that allows one of them has targets for this task.
     """
 
     name: str

@@ -92,11 +92,7 @@ def test_the_built_in_ones_need_no_plugin(monkeypatch):
         raise AssertionError("plugins were loaded")
 
     monkeypatch.setattr(task_declarations, "declarations", fail)
-    assert [task_declarations.declared_task(task).filler for task in TASKS] == [
-        "a semantic photo",
-        "an instance photo",
-        "a panoptic photo",
-    ]
+    assert [task_declarations.declared_task(task).decode for task in TASKS] == [*TASKS]
 
 
 def test_data_allows_a_plugins_task_where_it_allows_what_the_task_needs(installed):

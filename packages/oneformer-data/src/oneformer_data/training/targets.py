@@ -85,5 +85,5 @@ def targets(sample: Sample, task: str, padded: Size | None = None) -> Targets:
 def texts(task: str, class_names: Sequence[str], num_texts: int) -> list[str]:
     """Return `num_texts` texts: one per target, then the task's filler; targets beyond the number have none."""
     named = [f"a photo with a {name}" for name in class_names[:num_texts]]
-    filler = declared_task(task).filler or f"a {task} photo"
+    filler = declared_task(task).filler or f"{'an' if task[0] in 'aeiou' else 'a'} {task} photo"
     return [*named, *[filler] * (num_texts - len(named))]

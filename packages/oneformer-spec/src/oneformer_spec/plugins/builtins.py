@@ -66,8 +66,7 @@ def oneformer_tasks() -> list[Task]:
             prompt=task_prompt(task),
             targets=f"oneformer_data.training.targets:{task.name}",
             decode=task,
-            filler=f"{article} {task} photo",
             needs=(task,),
         )
-        for task, article in zip(TASKS, ("a", "an", "a"), strict=True)
+        for task in TASKS
     ]
