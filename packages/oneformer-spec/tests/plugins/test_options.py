@@ -10,9 +10,11 @@ from oneformer_spec.documents.editor_schema import json_schema
 from oneformer_spec.documents.resolved import dump
 from oneformer_spec.documents.template import field_table, render_spec
 from oneformer_spec.errors import PluginError, SpecError
+from oneformer_spec.labels import Label, Labels
 from oneformer_spec.loading.load import load_spec, to_dict
 from oneformer_spec.plugins.entries import make
 from oneformer_spec.plugins.option import Entry
+from oneformer_spec.segmentation.manifest import Manifest
 
 PLUGIN = """
 from collections.abc import Mapping
@@ -267,3 +269,35 @@ def oneformer_losses(): return [Loss("moss", HERE + ":give", "{options}")]
         assert reason in problem
     with pytest.raises(PluginError, match=r"^loss 'moss' of moss 1\.2 cannot be used: "):
         make("loss", Entry("moss"))
+
+
+@pytest.mark.usefixtures("fern")
+class TestTraces:
+    """What a run leaves behind names the plugins that it used, and no others."""
+
+    def test_a_resolved_spec_has_no_section_of_what_the_run_did_not_use(self) -> None:
+        text = dump(load_spec([]).spec, "train")
+        assert "fern" not in text
+        assert "dinat" not in text
+        assert "swin:" in text
+
+    def test_it_has_what_the_user_wrote_and_nothing_more_of_it(self) -> None:
+        text = dump(load_spec([], ["model.backbone.fern.width=64", "fern.width=48"]).spec, "train")
+        assert "width: 64" in text
+        assert "colour" not in text
+        assert "width: 48" not in text  # of a command that did not run, which other hosts need not have
+
+    def test_it_has_all_of_what_was_used(self) -> None:
+        used = dump(load_spec([], ["model.backbone.type=fern"]).spec, "train")
+        assert "colour: red" in used
+        assert "swin:" not in used
+        assert "colour: red" in dump(load_spec([]).spec, "fern")
+
+    def test_a_model_file_names_the_plugins_that_trained_it(self) -> None:
+        spec = load_spec([], ["model.backbone.type=fern", "train.losses=[bare]"]).spec
+        labels = Labels((Label(1, "cell", True, (1, 2, 3)),))
+        manifest = Manifest.from_dict(Manifest.from_spec(spec, labels, {}).to_dict(), "model.pth")
+        assert manifest.plugins == {"backbone fern": "fern==1.2", "loss bare": "fern==1.2"}
+        assert "swin" not in manifest.model["backbone"]
+        assert manifest.cure("backbone", "fern") == "; get it with: python -m pip install 'fern==1.2'"
+        assert Manifest.from_spec(load_spec([]).spec, labels, {}).plugins == {}

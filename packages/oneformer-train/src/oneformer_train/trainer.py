@@ -39,7 +39,7 @@ def make_trainer(
     """Return the trainer of one process; `watching` are the callbacks that look on."""
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
-    callbacks: list[pl.Callback] = [*watching, Reproduction(folder, dump(spec))]
+    callbacks: list[pl.Callback] = [*watching, Reproduction(folder, dump(spec, "train"))]
     if train.optim.lr_scheduler == "AutoReduce":
         callbacks.append(AutoReduce(train.optim))
     if train.verbose:

@@ -90,7 +90,9 @@ def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = 
     try:
         model = build(model_section(manifest), training=training, task_length=length)
     except (SpecError, KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise CheckpointError(f"{source}: its model cannot be built: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        cure = manifest.cure("backbone", str(manifest.model.get("backbone", {}).get("type")))
+        raise CheckpointError(f"{source}: its model cannot be built: {reason}{cure}") from error
     load_state(model, fitting_texts(model, content[STATE]), source)
     return model.eval()
 

@@ -41,7 +41,7 @@ class RunFolder:
         path = results_folder(spec, task)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / "experiment.yaml", dump(spec))
+            write_atomically(path / "experiment.yaml", dump(spec, task))
         except (FileExistsError, NotADirectoryError):
             raise SpecError(f"{_file_in_the_way(path)}: is a file; results_dir must name a folder") from None
         except OSError as error:

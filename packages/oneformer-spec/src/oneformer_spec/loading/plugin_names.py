@@ -16,8 +16,9 @@ from oneformer_spec.loading.yaml_text import Path
 from oneformer_spec.plugins.entries import GIVEN, is_class_path, part_name, signature_of
 from oneformer_spec.plugins.option_tree import Leaf, section_tree
 from oneformer_spec.plugins.option_types import option_types
-from oneformer_spec.plugins.registry import registry, resolve
-from oneformer_spec.schema.tree import leaves
+from oneformer_spec.plugins.registry import owner, registry, resolve
+from oneformer_spec.schema.spec import Spec
+from oneformer_spec.schema.tree import leaves, plain
 
 # Which of our tasks read a field that names a plugin; the others run where the plugin is not installed.
 READERS = {
@@ -49,6 +50,19 @@ def leave_out_unread_keys(layer: Layer, task: str | None, notes: list[str]) -> N
         notes += [f"{leaf.path}: no {option.names} {key!r} is installed; {task} does not use it" for key in missing]
         if missing:
             remove(layer.data, leaf.path)
+
+
+def used_plugins(spec: Spec) -> dict[str, str]:
+    """Return the plugins that training a spec uses: kind and name of what it names -> "distribution==version"."""
+    data, found = plain(spec), {}
+    for leaf in leaves().values():
+        kind = leaf.option.names
+        if kind is None or "train" not in READERS.get(leaf.path, ()):
+            continue
+        for name in _names(get(data, leaf.path)):
+            if (plugin := owner(kind, name)) is not None:
+                found[f"{kind} {name}"] = f"{plugin.distribution}=={plugin.version}"
+    return found
 
 
 def check_plugin_names(layer: Layer, task: str | None, problems: Problems, notes: list[str]) -> set[str]:
@@ -178,3 +192,11 @@ def _keywords(signature: inspect.Signature) -> tuple[dict[str, bool], bool]:
         if parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
     }
     return taken, any(parameter.kind is kinds.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names that the plain value of a field holds: a name, entries of a list, keys with a probability."""
+    if isinstance(value, dict):
+        return [name for name, probability in value.items() if probability]
+    entries = value if isinstance(value, list) else [value]
+    return [entry["type"] if isinstance(entry, dict) else entry for entry in entries if entry is not None]

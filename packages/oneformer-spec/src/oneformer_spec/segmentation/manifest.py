@@ -28,7 +28,8 @@ class Manifest:
     """Labels, input frame, thresholds, task tokens, and the network's sizes: `model`, that section of the spec.
 
     `task_tokens` has a row of token ids for each task that the model was trained for: the built-in ones, and tasks of
-    plugins, which need not be installed here.
+    plugins, which need not be installed here. `plugins` are those that training used: kind and name of each part, such
+    as "backbone convpyramid" -> "distribution==version".
     """
 
     labels: Labels
@@ -42,6 +43,7 @@ class Manifest:
     model_name: str | None = None
     producer: Mapping[str, str] = field(default_factory=dict)
     fixed_size: Size | None = None
+    plugins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_spec(
@@ -60,12 +62,12 @@ class Manifest:
             producer: Our package names and their versions.
             plugin_tokens: The row of token ids of each further task that is trained, `dataset.task_seq_len` each.
         """
-        from oneformer_spec.loading.load import to_dict
+        from oneformer_spec.loading.plugin_names import used_plugins
 
         test = spec.model.test
         return cls(
             labels=labels,
-            model=to_dict(spec)["model"],
+            model=_model(spec),
             mean=tuple(spec.dataset.pixel_mean),
             std=tuple(spec.dataset.pixel_std),
             size=size_rule(spec),
@@ -74,6 +76,7 @@ class Manifest:
             task_tokens={task: task_row(task, spec.dataset.task_seq_len) for task in TASKS} | dict(plugin_tokens or {}),
             model_name=spec.model_name,
             producer=dict(producer),
+            plugins=used_plugins(spec),
         )
 
     @property
@@ -91,6 +94,11 @@ class Manifest:
             raise UsageError(f"the model was not trained for the task {task!r}; it knows {', '.join(self.task_tokens)}")
         return self.task_tokens[task]
 
+    def cure(self, kind: str, name: str) -> str:
+        """Return how to get the plugin that training took something from, such as a backbone; empty where unknown."""
+        requirement = self.plugins.get(f"{kind} {name}")
+        return f"; get it with: python -m pip install '{requirement}'" if requirement else ""
+
     def with_fixed_size(self, size: Size) -> Manifest:
         """Return the manifest of the same model exported at one input size (height, width)."""
         return replace(self, fixed_size=size)
@@ -100,6 +108,7 @@ class Manifest:
         return {
             "format": FORMAT,
             "producer": dict(self.producer),
+            **({"plugins": dict(self.plugins)} if self.plugins else {}),
             "model_name": self.model_name,
             "labels": self.labels.rows(),
             "model": dict(self.model),
@@ -149,6 +158,7 @@ class Manifest:
                 task_tokens=_task_tokens(data["task_tokens"]),
                 model_name=data["model_name"],
                 producer=dict(data["producer"]),
+                plugins=dict(data.get("plugins", {})),
                 fixed_size=(int(fixed[0]), int(fixed[1])) if fixed else None,
             )
         except OneFormerError as error:
@@ -164,6 +174,15 @@ class Manifest:
         except ValueError as error:
             raise CheckpointError(f"{source}: its manifest is not valid JSON: {error}") from None
         return cls.from_dict(data, source)
+
+
+def _model(spec: Spec) -> dict[str, Any]:
+    """Return the section `model` as plain data, with the options of the chosen backbone alone."""
+    from oneformer_spec.loading.load import to_dict
+
+    model: dict[str, Any] = to_dict(spec)["model"]
+    others = spec.model.backbone.sections.keys() - {spec.model.backbone.type}
+    return model | {"backbone": {name: value for name, value in model["backbone"].items() if name not in others}}
 
 
 def size_rule(spec: Spec) -> SizeRule:
