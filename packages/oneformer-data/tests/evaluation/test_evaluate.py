@@ -327,6 +327,25 @@ def test_the_table_has_the_headline_numbers_of_other_evaluators(labels, monkeypa
     assert report.table({}, labels) == ""
 
 
+def test_a_task_without_an_evaluator_is_not_scored(folder, monkeypatch, capsys):
+    only = {"panoptic": registry().evaluators["panoptic"]}
+    monkeypatch.setattr(evaluate, "registry", lambda: replace(registry(), evaluators=only))
+    parts = {"all": folder.open()}
+    assert evaluate.tasks(TASKS, parts) == (Task.PANOPTIC,)
+    assert "note: instance is not scored: no evaluator of it is installed\n" in capsys.readouterr().err
+    with pytest.raises(SpecError, match=r"^evaluate\.task: no evaluator of the task semantic is installed$"):
+        evaluate.tasks(("semantic",), parts)
+
+
+def test_a_task_that_nobody_scores_is_not_run(folder, labels, monkeypatch):
+    monkeypatch.setattr(loop, "registry", lambda: replace(registry(), evaluators={}))
+
+    def predict(images, task):
+        raise AssertionError(f"{task} was run")
+
+    assert evaluate_parts({"all": folder.open()}, predict, TASKS, labels) == {}
+
+
 def test_an_evaluator_that_fails_is_named(folder, labels, segmenter, monkeypatch):
     add_evaluator(monkeypatch, "Broken")
     with pytest.raises(PluginError, match=r"^the evaluator 'more'.* fails: ZeroDivisionError: division by zero$"):

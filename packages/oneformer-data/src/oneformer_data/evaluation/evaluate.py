@@ -20,6 +20,7 @@ from oneformer_spec.errors import DataError, SpecError
 from oneformer_spec.files.atomic import write_atomically
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.plugins.annotation_formats import formats_for
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.processes.shares import ReportProgress, open_work
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import DatasetSection, Spec
@@ -128,13 +129,16 @@ def split_name(dataset: DatasetSection) -> str:
 
 
 def tasks(wanted: Sequence[str], parts: Mapping[str, Sequence[Sample]]) -> Sequence[str]:
-    """Return the tasks to score, in the order of the table: of several, those that the data has ground truth for.
+    """Return the tasks to score, in the order of the table: those that have ground truth and an evaluator.
 
     Raises:
-        SpecError: The data has no ground truth for any of them.
+        SpecError: None of them has.
     """
     have = {task for samples in parts.values() for task in allowed_tasks(samples)}
-    scored = tuple(task for task in wanted if task in have)
+    evaluated = {evaluator.task for evaluator in registry().evaluators.values()}
+    scored = tuple(task for task in wanted if task in have & evaluated)
+    if not scored and wanted[0] in have:
+        raise SpecError(f"evaluate.task: no evaluator of the task {wanted[0]} is installed")
     if not scored:
         raise SpecError(
             f"evaluate.task: the data has no ground truth for {wanted[0]}; formats with it: {formats_for(wanted[0])}"
@@ -142,6 +146,8 @@ def tasks(wanted: Sequence[str], parts: Mapping[str, Sequence[Sample]]) -> Seque
     for task in wanted:
         if task not in have:
             note(f"{task} is not scored: the data has no ground truth for it")
+        elif task not in evaluated:
+            note(f"{task} is not scored: no evaluator of it is installed")
     return scored
 
 
