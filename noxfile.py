@@ -1,25 +1,30 @@
+# /// script
+# dependencies = ["nox[uv]>=2025.5.1"]
+#
+# [tool.nox]
+# script-venv-backend = "virtualenv"
+# ///
 """The developer manual: `nox -l` lists the project's commands, `nox -s NAME` runs one, `nox -s NAME -- ARGS` passes on.
 
 Plain `nox` runs all that a change must pass. Sessions start from fresh environments; `nox -r` reuses the last ones.
+
+The lines at the top make nox bring uv along, which links files from its cache: a second environment with torch costs
+seconds and hardly any disk. `nox -db virtualenv` installs with pip, and from wherever pip is configured to.
 """
 
 from __future__ import annotations
 
-import ast
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nox
 
 ROOT = Path(__file__).parent.resolve()
-PRIVATE = ROOT / ".nox"
 CONSTRAINTS = ROOT / "constraints.txt"
 PACKAGES = ("spec", "data", "model", "train", "deploy", "cli")
 WITHOUT_TORCH = ("spec", "data", "deploy", "cli")
@@ -47,8 +52,8 @@ SHARDS = "webdataset"  # what the integration session exchanges tar shards with;
 ABSENT = "tests/checks/absent.py"
 DEPLOY_LIMIT = 250  # MB of an environment that holds oneformer-deploy alone
 
-nox.needs_version = ">=2024.4.15"
-nox.options.default_venv_backend = "virtualenv"
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "build", "integration"]
 
 # Tests interrupt processes. A shell that starts this in the background has SIGINT ignored, and children inherit that.
@@ -117,72 +122,93 @@ def build(session: nox.Session) -> None:
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     install(session, "build", "hatchling")
-    wheels = {package: wheel(session, ROOT / "packages" / f"oneformer-{package}", dist) for package in PACKAGES}
+    wheels = {package: wheel(session, folder(package), dist) for package in PACKAGES}
+    install(session, *(f"{wheels[package]}{EXTRAS.get(package, '')}" for package in PACKAGES))
+    session.run("python", "tests/checks/wheels.py")
 
-    everything = fresh_environment(session, "everything")
-    install(session, *(str(wheels[package]) + EXTRAS.get(package, "") for package in PACKAGES), python=everything)
-    session.run(str(everything), "tests/checks/wheels.py", external=True)
-    for version, accepted in (("0.2.1", True), ("0.3.0", False)):
-        spec = wheel(session, copy_with_version(session, "spec", version), dist)
-        others = [str(wheels[package]) for package in PACKAGES if package != "spec"]
+    others = [str(wheels[package]) for package in PACKAGES if package != "spec"]
+    major, minor, patch = (int(number) for number in version("spec").split("."))
+    for other, refused in ((f"{major}.{minor}.{patch + 1}", False), (f"{major}.{minor + 1}.0", True)):
+        spec = wheel(session, copy_with_version(session, "spec", other), dist)
         # Everything else is installed already, so this resolves without a look at any index.
-        install(session, "--dry-run", "--no-index", str(spec), *others, python=everything, fails=not accepted)
-        session.log(
-            f"oneformer-spec {version}: {'accepted' if accepted else 'refused'} by its dependants, as it should be"
-        )
+        arguments = ("--dry-run", "--no-index", str(spec), *others)
+        session.install(*arguments, success_codes=[1] if refused else [0], silent=True)
+        session.log(f"oneformer-spec {other}: {'refused' if refused else 'accepted'} by its siblings, as it should be")
 
-    alone = fresh_environment(session, "deploy")
-    install(session, "--compile", str(wheels["spec"]), str(wheels["deploy"]), python=alone)
-    session.run(str(alone), ABSENT, "torch", "transformers", "oneformer_model", external=True)
-    session.run(str(alone), "-m", "oneformer_deploy", "--help", external=True, silent=True)
-    size = sum(file.lstat().st_size for file in alone.parents[1].rglob("*")) / 1e6
+    alone = second_environment(session, "deploy", str(wheels["spec"]), str(wheels["deploy"]))
+    session.run(alone, ABSENT, "torch", "transformers", "oneformer_model", external=True)
+    session.run(alone, "-m", "oneformer_deploy", "--help", external=True, silent=True)
+    size = sum(file.lstat().st_size for file in Path(alone).parents[1].rglob("*")) / 1e6
     session.log(f"an environment with oneformer-deploy alone takes {size:.0f} MB, of {DEPLOY_LIMIT} at most")
     if size > DEPLOY_LIMIT:
-        session.error("oneformer-deploy brings too much")
+        session.error("oneformer-deploy installs too much")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Check packages against their last release, build them into dist/, print the tags: nox -s release -- spec data."""
+    packages = [name.removeprefix("oneformer-") for name in session.posargs]
+    if not packages or not set(packages) <= set(PACKAGES):
+        session.error(f"name the packages: nox -s release -- {' '.join(PACKAGES)}")
+    install(session, *editable(*PACKAGES), "pytest", "build", "hatchling")
+    checks = ("packaging", "import_arrows", "interfaces", "generated")
+    session.run("python", "-m", "pytest", "-q", *(f"tests/test_{name}.py" for name in checks))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for package in packages:
+        tag = f"oneformer-{package}-v{version(package)}"
+        if session.run("git", "tag", "--list", tag, external=True, silent=True, log=False):
+            session.error(
+                f"{tag} exists: raise the version of oneformer-{package} and begin a section in its changelog"
+            )
+        wheel(session, folder(package), ROOT / "dist")
+        session.run("python", "docs/interfaces.py", package, silent=True)
+        session.log(f"commit tests/released_interfaces.txt, then: git tag {tag}")
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
     """Train on the nuclei images, evaluate, draw, export, and run the export without torch (about ten minutes)."""
     install(session, *editable("train", "model", "deploy", "cli"))
-    deploy = fresh_environment(session, "deploy")
-    install(session, *editable("deploy"), python=deploy)
-    session.run(str(deploy), ABSENT, "torch", external=True)
-    command = ("python", "examples/nuclei/demo.py", "--deploy-python", str(deploy), *session.posargs)
+    deploy = second_environment(session, "deploy", *editable("deploy"))
+    session.run(deploy, ABSENT, "torch", external=True)
+    command = ("python", "examples/nuclei/demo.py", "--deploy-python", deploy, *session.posargs)
     session.run(*command, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Renew what is generated: docs/spec_fields.md, docs/commands.md and tests/public_surface.txt."""
+    """Renew what is generated: pages and diagrams under docs/, and tests/public_surface.txt."""
     install(session, *editable(*PACKAGES))
     session.run("python", "docs/generate.py")
 
 
 @nox.session
 def constraints(session: nox.Session) -> None:
-    """Renew constraints.txt: the newest versions that the packages and tools accept together (needs uv)."""
-    uv = find_uv() or session.error("python -m pip install uv")
+    """Renew constraints.txt: the newest versions that the packages and tools accept together."""
+    install(session, "uv")
     wanted = Path(session.create_tmp()) / "wanted.in"
     packages = [f"oneformer-{package}{EXTRAS.get(package, '')} @ {folder(package).as_uri()}" for package in PACKAGES]
     tools = [*TEST_TOOLS, REFERENCE, SHARDS, "build", "hatchling", "mypy", "nox", "ruff", "uv"]
     wanted.write_text("\n".join([*packages, *tools]))
     ours = [argument for package in PACKAGES for argument in ("--no-emit-package", f"oneformer-{package}")]
-    compiled = session.run(
-        uv,
-        "pip",
-        "compile",
-        "--no-annotate",
-        "--no-header",
-        *ours,
-        str(wanted),
-        external=True,
-        silent=True,
-        env=uv_settings(),
-    )
+    compiled = session.run("uv", "pip", "compile", "--no-annotate", "--no-header", *ours, str(wanted), silent=True)
     header = [line for line in CONSTRAINTS.read_text().splitlines() if line.startswith("#")]
     pins = [line for line in str(compiled).splitlines() if "==" in line]
     CONSTRAINTS.write_text("\n".join([*header, *pins]) + "\n")
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install into the session's environment, at the versions of constraints.txt."""
+    session.install("-c", str(CONSTRAINTS), *requirements)
+
+
+def second_environment(session: nox.Session, name: str, *requirements: str) -> str:
+    """Create an environment beside the session's own, install into it with pip, and return its Python."""
+    path = Path(f"{session.virtualenv.location}-{name}")
+    session.run(sys.executable, "-m", "virtualenv", "--clear", str(path), external=True, silent=True)
+    python = str(path / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-c", str(CONSTRAINTS), *requirements, external=True, silent=True)
+    return python
 
 
 def pytest(session: nox.Session, *paths: str) -> None:
@@ -196,12 +222,23 @@ def folder(package: str) -> Path:
     return ROOT / "packages" / f"oneformer-{package}"
 
 
+def version(package: str) -> str:
+    """Return the version that a package states."""
+    return str(project(package)["version"])
+
+
+def project(package: str) -> dict[str, Any]:
+    """Return the table `project` of a package's pyproject.toml."""
+    table: dict[str, Any] = tomllib.loads((folder(package) / "pyproject.toml").read_text())["project"]
+    return table
+
+
 def with_siblings(*packages: str) -> list[str]:
-    """Return the packages and those of this repository that they need, as their pyproject.toml files say."""
+    """Return the packages and those of this repository that they need, as their pyproject.toml files state."""
     found: list[str] = []
     for package in packages:
-        project = tomllib.loads((folder(package) / "pyproject.toml").read_text())["project"]
-        needed = [match[1] for line in project["dependencies"] if (match := re.match(r"oneformer-(\w+)", line))]
+        lines = project(package)["dependencies"]
+        needed = [match[1] for line in lines if (match := re.match(r"oneformer-(\w+)", line))]
         found += [name for name in [*with_siblings(*needed), package] if name not in found]
     return found
 
@@ -231,79 +268,3 @@ def copy_with_version(session: nox.Session, package: str, version: str) -> Path:
     text = (copy / "pyproject.toml").read_text()
     (copy / "pyproject.toml").write_text(re.sub(r'(?m)^version = ".*"', f'version = "{version}"', text))
     return copy
-
-
-def fresh_environment(session: nox.Session, name: str) -> Path:
-    """Create a second, empty environment beside the session's own and return its Python."""
-    path = Path(session.virtualenv.location).parent / f"{Path(session.virtualenv.location).name}-{name}"
-    shutil.rmtree(path, ignore_errors=True)
-    uv = find_uv()
-    create = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
-    session.run(*create, str(path), external=True, silent=True, env=uv_settings())
-    return path / ("Scripts" if os.name == "nt" else "bin") / "python"
-
-
-def install(session: nox.Session, *requirements: str, python: Path | None = None, fails: bool = False) -> None:
-    """Install into the session's environment, or that of `python`, at the versions of constraints.txt.
-
-    uv links every file from its cache: a second environment with torch costs a second and hardly any disk. Without uv,
-    pip does the same slowly. `fails` states that the requirements must contradict each other.
-    """
-    target = str(python or Path(session.bin) / "python")
-    uv = find_uv()
-    command = [uv, "pip", "install", "--python", target] if uv else [target, "-m", "pip", "install"]
-    codes = [1] if fails else [0]
-    arguments = [*command, "-c", str(CONSTRAINTS), *requirements]
-    output = session.run(*arguments, external=True, silent=True, success_codes=codes, env=uv_settings())
-    if fails and not re.search(r"oneformer-spec.*<0\.3", str(output)):
-        session.error(f"refused for another reason than intended: {output}")
-
-
-@cache
-def find_uv() -> str | None:
-    """Return the uv command: an installed one, else one put into .nox with pip, else None."""
-    private = PRIVATE / "uv" / "bin" / "uv"
-    found = shutil.which("uv") or shutil.which(private)
-    if found is None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(private.parents[1])]
-        subprocess.run([*pip, "-c", str(CONSTRAINTS), "uv"], check=False)
-        found = shutil.which(private)
-    return found
-
-
-@cache
-def uv_settings() -> dict[str, str]:
-    """Return the environment that gives uv pip's settings: indexes, wheels, certificates, time limit."""
-    uv, pip = find_uv(), pip_settings()
-    settings = {
-        "UV_DEFAULT_INDEX": pip.get("index-url", ""),
-        "UV_INDEX": " ".join(pip.get("extra-index-url", "").split()),
-        "UV_FIND_LINKS": ",".join(pip.get("find-links", "").split()),
-        "UV_INSECURE_HOST": " ".join(pip.get("trusted-host", "").split()),
-        "UV_HTTP_TIMEOUT": pip.get("default-timeout", pip.get("timeout", "")),
-        "SSL_CERT_FILE": pip.get("cert", ""),
-    }
-    settings = {name: value for name, value in settings.items() if value}
-    if "UV_INDEX" in settings:
-        settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip's own: the best version of all indexes
-    if uv and not shares_disk(Path(subprocess.check_output([uv, "cache", "dir"], text=True).strip())):
-        settings["UV_CACHE_DIR"] = str(PRIVATE / "uv-cache")  # hard links do not cross file systems
-    settings["UV_PYTHON_DOWNLOADS"] = "never"
-    settings["PYTHONDONTWRITEBYTECODE"] = ""
-    return {name: value for name, value in settings.items() if name not in os.environ or not value}
-
-
-def shares_disk(cache: Path) -> bool:
-    """Return whether a folder, or where it will be made, lies on the file system of this repository."""
-    existing = next(place for place in (cache, *cache.parents) if place.exists())
-    return existing.stat().st_dev == ROOT.stat().st_dev
-
-
-def pip_settings() -> dict[str, str]:
-    """Return pip's settings as its configuration files and environment variables give them, the stronger one last."""
-    listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    found = re.findall(r"(?m)^(global|install|:env:)\.([\w-]+)=(.*)$", listing.stdout)
-    ranked = sorted(found, key=lambda row: ("global", "install", ":env:").index(row[0]))
-    return {name: str(ast.literal_eval(value)) for _, name, value in ranked}
