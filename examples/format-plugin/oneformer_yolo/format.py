@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from oneformer_data import FileFormat, Sample, SegmentInfo, draw_mask, stack_masks
 from oneformer_spec import Content, DataError, Labels, content, find_images, read_image

@@ -9,11 +9,8 @@ from typing import Any
 
 from oneformer_spec.errors import SpecError
 from oneformer_spec.hooks import Dataset
-from oneformer_spec.plugins.annotation_formats import annotation_format
+from oneformer_spec.plugins.annotation_formats import annotation_format, annotation_formats
 from oneformer_spec.schema import DatasetSection, Split
-
-INDEX_NAME = "shards.json"
-"""What the index of a set of tar shards is called."""
 
 FIELDS = ("images", "annotations", "panoptic")
 
@@ -119,5 +116,6 @@ def _names(split: Split, section: str, annotations: list[str]) -> list[str]:
 
 
 def _stem(path: Path) -> str:
-    """Return a name for the data of an annotation file; every index of shards has the same, so its folder's counts."""
-    return path.parent.name if path.name == INDEX_NAME and path.parent.name else path.stem
+    """Return a name for a data set: its file's, or its folder's where every file of the format has the same name."""
+    fixed = {name for declared in annotation_formats().values() for name in declared.names}
+    return path.parent.name if path.name in fixed and path.parent.name else path.stem

@@ -18,6 +18,8 @@ from oneformer_spec.errors import DataError
 from oneformer_spec.plugins.annotation_formats import annotation_formats
 
 FORMAT = 1
+INDEX_NAME = "shards.json"
+"""What the index of a set of tar shards is called; annotations of that name are of the type `webdataset`."""
 
 LARGEST_SAMPLE = 1 << 30  # bytes; it is read into memory as a whole
 WINDOW = 8

@@ -11,9 +11,9 @@ from pathlib import Path
 from oneformer_data.opening.documents import parse_json, read_json
 from oneformer_data.opening.folders import Folder
 from oneformer_data.opening.record_cache import cache_folder
-from oneformer_data.opening.sources import INDEX_NAME, Source
+from oneformer_data.opening.sources import Source
 from oneformer_data.shards import remote
-from oneformer_data.shards.index import FORMAT, WINDOW, Index, parse
+from oneformer_data.shards.index import FORMAT, INDEX_NAME, WINDOW, Index, parse
 from oneformer_data.shards.members import scan
 from oneformer_data.shards.store import FolderStore, ServerStore, Store
 from oneformer_spec.commands.exit import note

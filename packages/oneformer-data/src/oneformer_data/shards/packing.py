@@ -8,7 +8,8 @@ from pathlib import Path
 
 from oneformer_data.opening.loading import read_label_map
 from oneformer_data.opening.selection import split_sources
-from oneformer_data.opening.sources import INDEX_NAME, Source
+from oneformer_data.opening.sources import Source
+from oneformer_data.shards.index import INDEX_NAME
 from oneformer_data.shards.writing import write_shards
 from oneformer_spec.errors import UsageError
 from oneformer_spec.files.staging import staged

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from oneformer_data.opening.sources import INDEX_NAME, Source
+from oneformer_data.opening.sources import Source
 from oneformer_data.shards.decoding import decode
-from oneformer_data.shards.index import LARGEST_SAMPLE, Index, Shard, file_format
+from oneformer_data.shards.index import INDEX_NAME, LARGEST_SAMPLE, Index, Shard, file_format
 from oneformer_data.shards.members import ANNOTATION, PICTURES, Stored
 from oneformer_data.shards.originals import originals
 from oneformer_spec.commands.progress import Progress
