@@ -2,17 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Annotated, Any
+
 import typer
 
-from oneformer_spec.plugins.registry import Registry, registry
+from oneformer_spec.errors import OneFormerError, PluginError
+from oneformer_spec.hooks import Command
+from oneformer_spec.plugins.discovery import KINDS
+from oneformer_spec.plugins.entries import part_name
+from oneformer_spec.plugins.option_types import option_types
+from oneformer_spec.plugins.registry import Registry, registry, resolve
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def plugins() -> None:
-    """List the installed plugins and what each brings."""
-    print("\n".join(report(registry())))
+def plugins(
+    check: Annotated[
+        bool, typer.Option("--check", help="Load all that they name, and report what is wrong and its cure.")
+    ] = False,
+) -> None:
+    """List the installed plugins and what each brings.
+
+    With --check the exit code is 1 if anything is wrong with one of them.
+    """
+    if not check:
+        print("\n".join(report(registry())))
+        return
+    found = list(problems(registry()))
+    for line in found:
+        print(line)
+    if found:
+        raise PluginError(f"{len(found)} problem{'s' * (len(found) > 1)} of plugins")
+    print("everything that the installed plugins name can be loaded")
+
+
+def problems(found: Registry) -> Iterator[str]:
+    """Load every target and every options class that plugins name; yield a line per problem with its cure."""
+    yield from found.warnings
+    yield from found.notes
+    for kind in KINDS:
+        failures = option_types(kind).failures
+        for name, declaration in found.table(kind).items():
+            plugin = found.owner(kind, name)
+            cure = f"; python -m pip uninstall {plugin.distribution}" if plugin is not None else ""
+            lines = [failures[name]] if name in failures else []
+            lines += [reason for target in _targets(declaration) if (reason := _problem(declaration, target))]
+            yield from (f"{part_name(kind, name)}: {line}{cure}" for line in lines)
+
+
+def _targets(declaration: Any) -> Iterator[str]:
+    for field in ("target", "targets", "decode"):
+        target = getattr(declaration, field, "")
+        if ":" in target:  # a task may name another's way to decode
+            yield target
+
+
+def _problem(declaration: Any, target: str) -> str | None:
+    """Return why a target cannot be used, or None."""
+    try:
+        loaded = resolve(target)
+    except PluginError as error:
+        return str(error)
+    except OneFormerError:  # a library of ours that is not installed, which the command says when it needs it
+        return None
+    if isinstance(declaration, Command) and declaration.kind == "app":
+        return None if isinstance(loaded, typer.Typer) else f"{target}: must be a Typer app, found {loaded!r}"
+    return None if callable(loaded) else f"{target}: must be callable, found {loaded!r}"
 
 
 def report(found: Registry) -> list[str]:
