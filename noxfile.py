@@ -169,7 +169,7 @@ def release(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Train on the nuclei images, evaluate, draw, export, and run the export without torch (about ten minutes)."""
     install(session, *editable("train", "model", "deploy", "cli"))
-    deploy = second_environment(session, "deploy", *editable("deploy"))
+    deploy = second_environment(session, "deploy", "-e", str(folder("spec")), "-e", str(folder("deploy")))
     session.run(deploy, ABSENT, "torch", external=True)
     command = ("python", "examples/nuclei/demo.py", "--deploy-python", deploy, *session.posargs)
     session.run(*command, env={"PYTHONDONTWRITEBYTECODE": ""})
@@ -203,11 +203,13 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def second_environment(session: nox.Session, name: str, *requirements: str) -> str:
-    """Create an environment beside the session's own, install into it with pip, and return its Python."""
+    """Create an environment beside the session's own, install into it as into that one, and return its Python."""
     path = Path(f"{session.virtualenv.location}-{name}")
     session.run(sys.executable, "-m", "virtualenv", "--clear", str(path), external=True, silent=True)
     python = str(path / ("Scripts" if sys.platform == "win32" else "bin") / "python")
-    session.run(python, "-m", "pip", "install", "-c", str(CONSTRAINTS), *requirements, external=True, silent=True)
+    uv = (sys.executable, "-m", "uv", "pip", "install", "--python", python)
+    installer = uv if session.venv_backend == "uv" else (python, "-m", "pip", "install")
+    session.run(*installer, "--compile", "-c", str(CONSTRAINTS), *requirements, external=True, silent=True)
     return python
 
 
