@@ -11,7 +11,7 @@ import pytest
 from oneformer_data import Sample, Targets
 from oneformer_data.datasets import Concatenation, Samples, allowed_tasks
 from oneformer_data.training.pipeline import (
-    Format,
+    Layout,
     TrainingPipeline,
     draw_task,
     for_validation,
@@ -53,7 +53,7 @@ def example(folder, labels, rng):
         labels,
         augment=(),
         task_probabilities={"everything": 1.0},
-        format=Format((0.0,) * 3, (1.0,) * 3, (32, 40), num_texts=3, text_length=77, task_length=77),
+        layout=Layout((0.0,) * 3, (1.0,) * 3, (32, 40), num_texts=3, text_length=77, task_length=77),
     )
     return pipeline.example(0, rng)
 
