@@ -81,7 +81,7 @@ def test_its_numbers_are_shown_logged_and_choose_the_best_checkpoint(
     folder = train(spec_file, *(f"train.checkpointer.{word}" for word in words))
     line = next(line for line in capsys.readouterr().err.splitlines() if "validation: " in line)
     names = line.partition("validation: ")[2].split()[::2]
-    assert names == ["images", "half", "mIoU", "AP", "PQ", "val_loss"]
+    assert names == ["mIoU", "images", "half", "AP", "PQ", "val_loss"]
     status = [json.loads(line) for line in (folder / "status.json").read_text().splitlines()]
     assert status[-2]["kpi"]["images"] == 6
     assert "val/half" in (folder / "metrics.csv").read_text()
