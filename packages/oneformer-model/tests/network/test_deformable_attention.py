@@ -8,7 +8,6 @@ from oneformer_model.network.deformable_attention import (
     reference_points,
     sample_bags,
     sample_grids,
-    sample_rows,
 )
 
 SHAPES = ((1, 1), (2, 3), (5, 4))
@@ -48,7 +47,7 @@ def sample_by_loops(value, x, y, weights):
     return result.flatten(2)
 
 
-@pytest.mark.parametrize("sampler", [sample_bags, sample_grids, sample_rows])
+@pytest.mark.parametrize("sampler", [sample_bags, sample_grids])
 def test_a_sampler_computes_the_definition(sampler):
     value, x, y, weights = arguments()
     torch.testing.assert_close(

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneformer_model.network.size_cache import are_sizes_open, constant, plain_sizes
+from oneformer_model.network.size_cache import cached_by_size
 
 _TILE = 8  # most queries of a tile along an axis: smaller ones gather keys more often, larger ones mask more of them
 _WHOLE = 10  # most queries between the two ends of a residue that stays whole; beyond, tiles are faster
@@ -43,7 +43,7 @@ class Axis(NamedTuple):
     order: Tensor  # (length,)
 
 
-@constant
+@cached_by_size
 def plan_axis(length: int, kernel: int, dilation: int, device: torch.device) -> Axis:
     """Group the coordinates of an axis of at least kernel * dilation tokens."""
     middle = -(-length // dilation) - 2 * (kernel // 2)  # queries between the two ends of the longest residue
@@ -125,13 +125,10 @@ class NeighborhoodAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend within maps (B, H, W, M * C); what is smaller than a window is filled with zeros first."""
-        if are_sizes_open():
-            raise ValueError("neighbourhood attention is laid out for one size of image")
-        height, width = plain_sizes(x, 1, 2)
+        _, height, width, _ = x.shape
         least = self.kernel * self.dilation
         bottom, right = max(least - height, 0), max(least - width, 0)
-        if bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = F.pad(x, (0, 0, 0, right, 0, bottom))
         rows = plan_axis(height + bottom, self.kernel, self.dilation, x.device)
         columns = plan_axis(width + right, self.kernel, self.dilation, x.device)
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(dim=3)  # each (B, H, W, M, C)
@@ -140,7 +137,7 @@ class NeighborhoodAttention(nn.Module):
             blocks = [self._attend(query, key, value, row, column) for column in columns.zones]
             strips.append(torch.cat(blocks, dim=2).index_select(2, columns.order))
         x = torch.cat(strips, dim=1).index_select(1, rows.order)
-        return self.projection(x[:, :height, :width] if bottom or right else x)
+        return self.projection(x[:, :height, :width])
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, row: Zone, column: Zone) -> Tensor:
         """Return what the queries of two crossing zones take from their keys, (B, G * T, G' * T', M * C)."""

@@ -15,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 from oneformer_model.backbones.windows import join_windows, relative_index, shift_mask, split_windows
 from oneformer_model.network.layers import Dropout
 from oneformer_model.network.positions import fourier_code
-from oneformer_model.network.size_cache import is_zero, plain_sizes
 
 
 class DropPath(nn.Module):
@@ -114,10 +113,9 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
-        height, width = plain_sizes(x, 1, 2)
+        _, height, width, _ = x.shape
         bottom, right = -height % self.window, -width % self.window
-        if not is_zero(bottom, right):
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        x = F.pad(x, (0, 0, 0, right, 0, bottom))
         size = height + bottom, width + right
         mask = None
         if self.shift:
@@ -126,7 +124,7 @@ class SwinBlock(nn.Module):
         x = join_windows(self.attention(split_windows(x, self.window), mask), self.window, *size)
         if self.shift:
             x = x.roll((self.shift, self.shift), (1, 2))
-        return x if is_zero(bottom, right) else x[:, :height, :width]
+        return x[:, :height, :width]
 
 
 class PatchMerging(nn.Module):
@@ -139,9 +137,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Merge two by two tokens into one; an odd edge is padded with zeros."""
-        height, width = plain_sizes(x, 1, 2)
-        if not is_zero(height % 2, width % 2):
-            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        _, height, width, _ = x.shape
+        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
         corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(corners, dim=-1)))
 
@@ -165,13 +162,12 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embed an image; right and bottom are padded with zeros to whole patches."""
-        height, width = plain_sizes(image, 2, 3)
+        height, width = image.shape[2:]
         bottom, right = -height % self.patch_size, -width % self.patch_size
-        if not is_zero(bottom, right):
-            image = F.pad(image, (0, right, 0, bottom))
+        image = F.pad(image, (0, right, 0, bottom))
         x = self.norm(self.projection(image).permute(0, 2, 3, 1))
         if self.position is not None:
-            size = plain_sizes(x, 1, 2)
+            size = x.shape[1:3]
             x = x + F.interpolate(self.position, size=size, mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
         return self.dropout(x)
 

@@ -24,7 +24,6 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from oneformer_model.backbones.pyramid import WIDTH, SimpleFeaturePyramid
-from oneformer_model.network.size_cache import is_zero, plain_sizes
 from oneformer_spec.errors import CheckpointError
 
 STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
@@ -128,10 +127,9 @@ class TimmBackbone(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return a map (B, C, ceil(H / stride), ceil(W / stride)) per output."""
-        height, width = plain_sizes(image, 2, 3)
+        height, width = image.shape[2:]
         bottom, right = -height % _MULTIPLE, -width % _MULTIPLE
-        if not is_zero(bottom, right):
-            image = F.pad(image, (0, right, 0, bottom))
+        image = F.pad(image, (0, right, 0, bottom))
         maps: list[Tensor] = cast(Any, self.model).forward_intermediates(
             image,
             indices=[tap.number for tap in self._used],
@@ -140,11 +138,9 @@ class TimmBackbone(nn.Module):
             intermediates_only=True,
         )
         features = dict(zip(self.strides, maps, strict=True)) if self.pyramid is None else self.pyramid(maps[-1])
-        if is_zero(bottom, right):
-            return features
         return {
-            level: x[:, :, : -(-height // self.strides[level]), : -(-width // self.strides[level])]
-            for level, x in features.items()
+            level: x[:, :, : (height + stride - 1) // stride, : (width + stride - 1) // stride]
+            for (level, x), stride in zip(features.items(), self.strides.values(), strict=True)
         }
 
 

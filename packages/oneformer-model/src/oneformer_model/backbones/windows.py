@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oneformer_model.network.size_cache import constant, plain_sizes
+from oneformer_model.network.size_cache import cached_by_size
 
 
-@constant
+@cached_by_size
 def relative_index(window: int, device: torch.device) -> Tensor:
     """Return which row of a bias table serves each pair of tokens of a window, int64 (N * N,)."""
     axis = torch.arange(window, device=device)
@@ -21,7 +21,7 @@ def relative_index(window: int, device: torch.device) -> Tensor:
     return (rows * (2 * window - 1) + columns).flatten()
 
 
-@constant
+@cached_by_size
 def shift_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
     """Return 0 for tokens of a rolled window that belong together and -100 for those the roll joined, (K, 1, N, N)."""
 
@@ -37,8 +37,8 @@ def shift_mask(height: int, width: int, window: int, shift: int, device: torch.d
 
 def split_windows(x: Tensor, window: int) -> Tensor:
     """Cut maps (B, H, W, C), whose sizes are multiples of `window`, into windows (B, K, N, C)."""
-    height, width = plain_sizes(x, 1, 2)
-    rows, columns, channels = height // window, width // window, x.shape[3]
+    _, height, width, channels = x.shape
+    rows, columns = height // window, width // window
     x = x.view(-1, rows, window, columns, window, channels)
     return x.transpose(2, 3).reshape(-1, rows * columns, window * window, channels)
 

@@ -6,15 +6,14 @@ Letters: B batch, Q queries, S tokens of all levels, M heads, D channels per hea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oneformer_model.network.deformable_attention_cpu import Shapes, repeated, sample_bags
-from oneformer_model.network.size_cache import are_sizes_open, numbers
+from oneformer_model.network.deformable_attention_cpu import Shapes, sample_bags
 
 Points = tuple[Tensor, Tensor]
 """x and y of sampling points, (B, Q, M * L * P) each, in pixels of their level: whole numbers are pixel centres."""
@@ -24,12 +23,12 @@ Sampler = Callable[[Tensor, Shapes, Points, Tensor], Tensor]
 
 
 def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
-    """Sample level by level with `grid_sample`: the form for GPUs and for exported graphs.
+    """Sample level by level with `grid_sample`: the fastest form on GPUs.
 
     Queries are the last axis of all that is large: products and sums over the few points run along it.
     """
     _, _, heads, dim = value.shape
-    levels = split_levels(value, shapes)
+    levels = value.split([height * width for height, width in shapes], dim=1)
     x, y, weights = (
         part.unflatten(-1, (heads, len(shapes), -1)).permute(0, 2, 3, 4, 1).flatten(0, 1) for part in (*points, weights)
     )  # (B * M, L, P, Q) each
@@ -43,50 +42,6 @@ def sample_grids(value: Tensor, shapes: Shapes, points: Points, weights: Tensor)
     return total.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(value.dtype)
 
 
-def sample_rows(value: Tensor, shapes: Shapes, points: Points, weights: Tensor) -> Tensor:
-    """Gather the four neighbours of each point: the form for graphs of operator sets without GridSample."""
-    batch, _, heads, dim = value.shape
-    levels = split_levels(value, shapes)
-    x, y, weights = (part.unflatten(-1, (heads, len(shapes), -1)) for part in (*points, weights))  # (B, Q, M, L, P)
-    lanes = torch.arange(batch * heads, device=value.device).reshape(batch, 1, heads, 1)
-    total: Tensor | None = None
-    for index, (height, width) in enumerate(shapes):
-        table = F.pad(levels[index].unflatten(1, (height, width)).permute(0, 3, 1, 2, 4), (0, 0, 1, 1, 1, 1))
-        rows = table.reshape(-1, dim)  # (B * M * (h + 2) * (w + 2), D): a border of zeros lies around each map
-        column, right = _cell(x[..., index, :], width)
-        row, below = _cell(y[..., index, :], height)
-        first = (lanes * (height + 2) + row) * (width + 2) + column  # (B, Q, M, P)
-        for offset, share in (
-            (0, (1 - right) * (1 - below)),
-            (1, right * (1 - below)),
-            (width + 2, (1 - right) * below),
-            (width + 3, right * below),
-        ):
-            part = (share * weights[..., index, :])[..., None, :] @ rows[first + offset]  # (B, Q, M, 1, D)
-            total = part if total is None else total + part
-    assert total is not None
-    return total.flatten(2).to(value.dtype)
-
-
-def _cell(position: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the cell before each position on an axis with a border of one cell, int64, and the way from there.
-
-    What lies beyond the border moves onto it, where all is zero.
-    """
-    inside = (position + 1).clamp(min=0).minimum(numbers((length + 1,), position.dtype, position.device))
-    cell = inside.floor().minimum(numbers((length,), position.dtype, position.device))
-    return cell.long(), inside - cell
-
-
-def split_levels(tokens: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
-    """Cut the tokens (B, S, …) of all levels into those of each."""
-    sizes = [height * width for height, width in shapes]
-    if not are_sizes_open():
-        return tokens.split(sizes, dim=1)
-    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]  # older operator sets split at numbers alone
-    return tuple(tokens[:, end - size : end] for size, end in zip(sizes, ends, strict=True))
-
-
 def reference_points(shapes: Shapes, heads: int, points: int, device: torch.device) -> Points:
     """Return where the centre of each token's pixel lies in each level, in that level's pixels, (S, M * L * P) each."""
     x, y = [], []
@@ -95,10 +50,14 @@ def reference_points(shapes: Shapes, heads: int, points: int, device: torch.devi
         columns = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
         y.append(rows[:, None].expand(-1, width).flatten())
         x.append(columns.expand(height, -1).flatten())
-    count = heads * len(shapes) * points
-    widths = repeated(tuple(width for _, width in shapes), count, heads, torch.float32, device)
-    heights = repeated(tuple(height for height, _ in shapes), count, heads, torch.float32, device)
-    return torch.cat(x)[:, None] * widths - 0.5, torch.cat(y)[:, None] * heights - 0.5
+    widths, heights = [width for _, width in shapes], [height for height, _ in shapes]
+    return _in_pixels(torch.cat(x), widths, heads, points), _in_pixels(torch.cat(y), heights, heads, points)
+
+
+def _in_pixels(place: Tensor, lengths: Sequence[int], heads: int, points: int) -> Tensor:
+    """Return places (S,) on an axis from 0 to 1 in pixels of each level, (S, M * L * P)."""
+    pixels = torch.stack([place * length - 0.5 for length in lengths], dim=1)  # (S, L)
+    return pixels[:, None, :, None].expand(-1, heads, -1, points).flatten(1)
 
 
 class DeformableAttention(nn.Module):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oneformer_model.network.size_cache import constant, numbers
+from oneformer_model.network.size_cache import cached_by_size
 
 Shapes = tuple[tuple[int, int], ...]
 """(height, width) of each level."""
@@ -187,17 +187,17 @@ def _cells(shapes: Shapes) -> int:
 
 def _per_point(values: Sequence[int], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Repeat one value per level for every head and point, (M * L * P,): long rows are what the CPU computes fast."""
-    return repeated(tuple(values), count, heads, dtype, device)
+    return _repeated(tuple(values), count, heads, dtype, device)
 
 
-@constant
-def repeated(values: tuple[int, ...], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+@cached_by_size
+def _repeated(values: tuple[int, ...], count: int, heads: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return one value per level, repeated for every head and point, (M * L * P,)."""
-    levels = numbers(values, dtype, device)[:, None]
+    levels = torch.tensor(values, dtype=dtype, device=device)[:, None]
     return levels.expand(heads, -1, count // (heads * len(values))).flatten()
 
 
-@constant
+@cached_by_size
 def _first_rows(shapes: Shapes, batch: int, heads: int, points: int, device: torch.device) -> Tensor:
     """Return the table row of each point's level, sample and head, at the cell (0, 0), (B, 1, M * L * P)."""
     starts, cells = [], 0

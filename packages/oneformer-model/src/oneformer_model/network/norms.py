@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from oneformer_model.network.size_cache import is_traced
-
 _GROUPS = 32
 
 
@@ -33,7 +31,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise a map (B, C, h, w)."""
-        if x.device.type == "cpu" and not x.is_contiguous() and not is_traced():
+        if x.device.type == "cpu" and not x.is_contiguous() and not torch.compiler.is_compiling():
             x = x - self._group_means(x.detach())
         return super().forward(x)
 
@@ -104,7 +102,7 @@ def channels_last(x: Tensor) -> Tensor:
 
     On row-major maps the CPU takes ten times as long for it, and adding maps of different order twenty times.
     """
-    return x if is_traced() else x.contiguous(memory_format=torch.channels_last)
+    return x if torch.compiler.is_compiling() else x.contiguous(memory_format=torch.channels_last)
 
 
 class ConvNorm(nn.Module):

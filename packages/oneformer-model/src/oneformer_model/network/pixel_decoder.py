@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from oneformer_model.network.deformable_attention import DeformableAttention, Points, reference_points, split_levels
+from oneformer_model.network.deformable_attention import DeformableAttention, Points, reference_points
 from oneformer_model.network.deformable_attention_cpu import Shapes
 from oneformer_model.network.layers import Dropout, FeedForwardLayer
 from oneformer_model.network.norms import NORMS, ConvNorm
 from oneformer_model.network.pixel_features import PixelFeatures, decoded_levels
 from oneformer_model.network.positions import sine_code
-from oneformer_model.network.size_cache import plain_sizes
 
 
 class DeformableEncoderLayer(nn.Module):
@@ -114,14 +113,13 @@ class DeformablePixelDecoder(nn.Module):
         maps = self._encode({name: self.input_projections[name](features[name]) for name in self.encoded})
         for name in self.refined:
             lateral = self.laterals[name](features[name])
-            size = plain_sizes(lateral, 2, 3)
-            summed = lateral + F.interpolate(maps[-1], size=size, mode="bilinear", align_corners=False)
+            summed = lateral + F.interpolate(maps[-1], size=lateral.shape[2:], mode="bilinear", align_corners=False)
             maps.append(F.relu(self.outputs[name](summed)))
         return PixelFeatures(self.mask_projection(maps[self.mask_level]), tuple(maps[: self.num_output_levels]))
 
     def _encode(self, maps: Mapping[str, Tensor]) -> list[Tensor]:
         """Run the deformable encoder; returns maps in the order of `encoded`, coarsest first."""
-        shapes = tuple((height, width) for height, width in (plain_sizes(x, 2, 3) for x in maps.values()))
+        shapes = tuple((x.shape[2], x.shape[3]) for x in maps.values())
         x = torch.cat([x.flatten(2).transpose(1, 2) for x in maps.values()], dim=1)  # (B, S, dim)
         codes = [
             sine_code(height, width, self.dim, x.device) + level
@@ -134,5 +132,5 @@ class DeformablePixelDecoder(nn.Module):
                 x = checkpoint(layer, x, position, shapes, reference, use_reentrant=False)
             else:
                 x = layer(x, position, shapes, reference)
-        tokens = split_levels(x, shapes)
+        tokens = x.split([height * width for height, width in shapes], dim=1)
         return [part.unflatten(1, shape).permute(0, 3, 1, 2) for part, shape in zip(tokens, shapes, strict=True)]

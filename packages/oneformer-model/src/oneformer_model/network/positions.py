@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oneformer_model.network.size_cache import constant
+from oneformer_model.network.size_cache import cached_by_size
 
 _TEMPERATURE = 10_000.0
 _EPSILON = 1e-6
@@ -37,7 +37,7 @@ def fourier_code(edge: int, dim: int) -> Tensor:
     return torch.cat((angles.sin(), angles.cos(), torch.zeros(dim % 2, edge, edge)))
 
 
-@constant
+@cached_by_size
 def _axis_code(length: int, dim: int, device: torch.device) -> Tensor:
     """Return interleaved sines and cosines of 1 … length scaled to 2 pi, (length, dim)."""
     steps = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + _EPSILON) * (2 * math.pi)

@@ -15,7 +15,6 @@ from oneformer_model.network.layers import ClassTransformerLayer
 from oneformer_model.network.norms import NORMS, ConvNorm
 from oneformer_model.network.pixel_features import PixelFeatures, decoded_levels
 from oneformer_model.network.positions import sine_code
-from oneformer_model.network.size_cache import plain_sizes
 
 
 class MapEncoder(nn.Module):
@@ -45,7 +44,7 @@ class MapEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode a map (B, channels, h, w) into (B, dim, h, w)."""
-        height, width = plain_sizes(x, 2, 3)
+        height, width = x.shape[2:]
         position = sine_code(height, width, self.dim, x.device)  # (hw, dim)
         x = self.projection(x).flatten(2).transpose(1, 2)  # (B, hw, dim)
         for layer in self.layers:
@@ -67,7 +66,7 @@ class PyramidStep(nn.Module):
     def forward(self, coarser: Tensor, feature: Tensor) -> Tensor:
         """Merge (B, dim, h / 2, w / 2) and the backbone's (B, channels, h, w) into (B, dim, h, w)."""
         lateral = self.lateral(feature)
-        return F.relu(self.output(lateral + F.interpolate(coarser, size=plain_sizes(lateral, 2, 3), mode="nearest")))
+        return F.relu(self.output(lateral + F.interpolate(coarser, size=lateral.shape[2:], mode="nearest")))
 
 
 class PyramidPixelDecoder(nn.Module):

@@ -20,7 +20,6 @@ from oneformer_model.network.layers import (
     SelfAttentionLayer,
 )
 from oneformer_model.network.positions import sine_code
-from oneformer_model.network.size_cache import plain_sizes
 
 
 class QueryPredictions(NamedTuple):
@@ -125,7 +124,7 @@ class QueryDecoder(nn.Module):
 
     def _start(self, mask_features: Tensor, task: Tensor) -> Tensor:
         """Return the queries before the first layer: the class transformer's, and the task token as the last one."""
-        height, width = plain_sizes(mask_features, 2, 3)
+        height, width = mask_features.shape[2:]
         code = sine_code(height, width, self.dim, mask_features.device)
         features = self.class_projection(mask_features).flatten(2).transpose(1, 2)  # (B, hw, D)
         # As published, the raw token does not enter the class transformer: its ids would drown everything else.
@@ -135,15 +134,15 @@ class QueryDecoder(nn.Module):
 
     def _source(self, index: int, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values of a level, (B, hw, D) each."""
-        height, width = plain_sizes(level, 2, 3)
+        height, width = level.shape[2:]
         values = self.input_projections[index](level).flatten(2).transpose(1, 2) + self.level_embedding.weight[index]
         return values + sine_code(height, width, self.dim, level.device), values
 
 
 def _shrink(mask_features: Tensor, level: Tensor) -> Tensor:
     """Return mask features at the size of a level, (B, D, hw): resizing commutes with the product that makes masks."""
-    size = plain_sizes(level, 2, 3)
-    return F.interpolate(mask_features, size=size, mode="bilinear", align_corners=False).flatten(2)
+    shrunk = F.interpolate(mask_features, size=level.shape[2:], mode="bilinear", align_corners=False)
+    return shrunk.flatten(2)
 
 
 def _visible(mask_embedding: Tensor, guide: Tensor) -> Tensor:

@@ -22,17 +22,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from oneformer_model.backbones import Resampling
-from oneformer_model.network.deformable_attention import DeformableAttention, sample_grids, sample_rows
+from oneformer_model.backbones.neighborhood_attention import NeighborhoodAttention
+from oneformer_model.network.deformable_attention import DeformableAttention, sample_grids
 from oneformer_model.network.oneformer import OneFormer
-from oneformer_model.network.size_cache import open_sizes
 from oneformer_model.onnx_export.comparison import INPUTS, OUTPUTS, prove
-from oneformer_model.onnx_export.older_operator_sets import OldestForms
+from oneformer_model.onnx_export.older_operator_sets import GRID_SAMPLE_OPSET, recordable, sample_rows
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.segmentation.frame import Size
 from oneformer_spec.segmentation.manifest import METADATA_KEY, Manifest
 from oneformer_spec.tasks import TASKS
 
-GRID_SAMPLE_OPSET = 16  # the first with an operator for it
 FIRST_DYNAMO_OPSET = 18  # the exporter of torch.export writes no older one
 LAST_TORCHSCRIPT_OPSET = 20
 
@@ -94,6 +93,8 @@ def write_graph(
     write = _write_dynamo if opset >= FIRST_DYNAMO_OPSET and not shape.is_open else _write_torchscript
     with torch.no_grad(), _exportable(model, shape, opset), _quiet(verbose):
         try:
+            if shape.is_open:
+                _check_layout(model)
             network, example = _Network(model.to(device)).eval(), _example(manifest, shape, device)
             written = write(network, example, shape, opset, verbose)
             tensors = dict(zip((*INPUTS, *OUTPUTS), (*example, *network(*example)), strict=True))
@@ -110,6 +111,11 @@ def write_graph(
     _describe(graph, tensors, manifest, shape)
     prove(graph, model, manifest, _sizes(shape, manifest.divisibility), shape.batch)
     return Graph(graph, len(graph.graph.node), len(written.graph.node))
+
+
+def _check_layout(model: OneFormer) -> None:
+    if any(isinstance(module, NeighborhoodAttention) for module in model.modules()):
+        raise ValueError("neighbourhood attention is laid out for one size of image")
 
 
 def _slimmed(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -141,7 +147,7 @@ def _write_torchscript(
 ) -> onnx.ModelProto:
     buffer = io.BytesIO()
     traced = min(opset, LAST_TORCHSCRIPT_OPSET)
-    with OldestForms(), open_sizes() if shape.is_open else contextlib.nullcontext():
+    with recordable(sizes_are_open=shape.is_open):
         torch.onnx.export(
             network,
             example,
