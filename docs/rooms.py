@@ -20,6 +20,7 @@ FLOORS = {
     "spec": (
         *("errors", "hooks", "tasks", "labels", "results"),
         *("plugins", "schema", "files", "loading", "documents", "commands", "processes", "segmentation", "pictures"),
+        "testing",
     ),
     "data": (
         *("plugin", "sample", "datasets"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from oneformer_data.training.targets import Targets, targets
 from oneformer_data.training.tokenizer import prompt_row
 from oneformer_spec import hooks
 from oneformer_spec.labels import Label, Labels
+from oneformer_spec.plugins.registry import resolve
 from oneformer_spec.plugins.task_declarations import declared_task, declared_tasks
 from oneformer_spec.results import Segmentation
 from oneformer_spec.segmentation import decode as decoding
@@ -97,6 +98,68 @@ def check_task(declaration: hooks.Task) -> None:
         _check_targets(name, sample)
     for seed in range(3):
         _check_decoding(name, np.random.default_rng(seed))
+
+
+def check_evaluator(declaration: hooks.Evaluator, **options: Any) -> None:
+    """Check a declared score: it can be merged and sent between processes, and its headline numbers are there.
+
+    Raises:
+        AssertionError: The evaluator breaks the contract; the message says where.
+    """
+    name = declaration.name
+    make, pairs = resolve(declaration.target), list(_predicted(declaration.task))
+    make(_LABELS, **options).compute()  # of no image, as in a process without any
+    whole, first, second = (make(_LABELS, **options) for _ in range(3))
+    for index, (sample, segmentation) in enumerate(pairs):
+        whole.update(sample, segmentation)
+        (first if index < len(pairs) // 2 else second).update(sample, segmentation)
+    first.merge(pickle.loads(pickle.dumps(second)))
+    numbers = whole.compute()
+    _require(isinstance(numbers, Mapping), f"{name}: compute returns {type(numbers).__name__}, expected a mapping")
+    _require(str(numbers) == str(first.compute()), f"{name}: images counted in two parts give other numbers")
+    for headline, keys in (declaration.headline or {}).items():
+        found: Any = numbers
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        _require(isinstance(found, SupportsFloat), f"{name}: the headline {headline} is {found!r}, expected a number")
+
+
+def check_transform(declaration: hooks.Transform, **options: Any) -> None:
+    """Check a declared step of augmentation: valid samples, the same for the same random numbers, inputs as before.
+
+    Raises:
+        AssertionError: The transform breaks the contract; the message says where.
+    """
+    name, transform = declaration.name, resolve(declaration.target)(**options)
+    for seed in range(3):
+        for sample in _complete_samples():
+            before = replace(sample, image=sample.image.copy(), id_maps=sample.id_maps.copy())
+            found, again = (transform(sample, np.random.default_rng(seed)) for _ in range(2))
+            _require(isinstance(found, Sample), f"{name}: returns {type(found).__name__}, expected a Sample")
+            _checked(found, _LABELS, name)
+            _require_equal([found], [again], f"{name}: the same random numbers give another sample")
+            _require_equal([before], [sample], f"{name}: the sample that it was given is changed")
+
+
+def _complete_samples() -> Iterator[Sample]:
+    """Yield the samples of which every segment has pixels."""
+    return (sample for sample in _samples() if {*np.unique(sample.id_maps)} - {0} == {s.id for s in sample.segments})
+
+
+def _predicted(task: str) -> Iterator[tuple[Sample, Segmentation]]:
+    """Yield samples with what a task decodes from random predictions of them."""
+    rng = np.random.default_rng(0)
+    for sample in _complete_samples():
+        if len(sample.id_maps) > 1 and task != "instance":
+            continue  # overlapping instances are ground truth of that task alone
+        frame = plan(sample.size, FitInto(48, 64), divisibility=32)
+        classes = 8 * rng.standard_normal((6, len(_LABELS) + 1)).astype(np.float32)
+        masks = 4 * rng.standard_normal((6, 16, 16)).astype(np.float32)
+        thresholds = decoding.Thresholds()
+        yield (
+            sample,
+            decoding.decode(classes, masks, task=task, frame=frame, labels=_LABELS, thresholds=thresholds),
+        )
 
 
 def _require(condition: bool, message: str) -> None:

@@ -6,7 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from oneformer_model.backbones import Backbone, Recomputing, Resampling, Staged
 from oneformer_spec import hooks
 from oneformer_spec.plugins.option import stated
+from oneformer_spec.plugins.option_types import checked_options
 from oneformer_spec.plugins.registry import resolve
 
 SIZES = ((64, 64), (61, 83))
@@ -53,8 +54,10 @@ def _require(condition: bool, message: str) -> None:
 
 def _check_options(declaration: hooks.Backbone) -> None:
     """Options are a dataclass that needs no torch; names and defaults are the keywords of the target."""
-    kind = resolve(declaration.options)
-    _require(is_dataclass(kind), f"{declaration.options} must be a dataclass")
+    try:
+        kind = checked_options(resolve(declaration.options))
+    except TypeError as error:
+        raise AssertionError(f"{declaration.options}: {error}") from None
     module = declaration.options.partition(":")[0]
     script = f"import sys, {module}; print(*[name for name in {_HEAVY!r} if name in sys.modules])"
     heavy = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
