@@ -41,7 +41,7 @@ ENGINES = (
 MODEL = ("quantize.model_path=$graph", "dataset.val.annotations=null", "dataset.val.images=null")
 STATIC = (*MODEL, "quantize.mode=static_ptq", f"{IMAGES}=$data/images/val", "quantize.max_metric_drop=1.0")
 QUANTIZE = (
-    Row("quantize.backend", "torchao", quantized, base=MODEL, refusal="for .onnx set backend: onnxruntime"),
+    Row("quantize.backend", "torchao", quantized, base=MODEL, refusal="for .onnx files set backend: onnxruntime"),
     Row("quantize.mode", "weight_only_ptq", quantized, base=STATIC),
     Row(
         "quantize.algorithm",

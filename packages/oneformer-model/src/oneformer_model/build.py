@@ -1,4 +1,4 @@
-"""From the spec's section `model` to the network: the only reader of the spec among the modules."""
+"""Build the network from the spec's section `model`; the network's own modules never read the spec."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _naming(fields: str) -> Iterator[None]:
 
 
 def _frozen(section: ModelSection, backbone: Backbone) -> list[nn.Module]:
-    """Return the leading parts that `freeze_at` counts: 1 is the stem, 2 the first stage too."""
+    """Return the first `freeze_at` parts of a backbone: 1 is the stem, 2 also the first stage, and so on."""
     count, name = section.backbone.freeze_at, section.backbone.type
     if count <= 0:
         return []
@@ -99,7 +99,7 @@ def _frozen(section: ModelSection, backbone: Backbone) -> list[nn.Module]:
 
 
 def _recompute(model: OneFormer, backbone: Backbone, pixel_decoder: PixelDecoder) -> None:
-    """Recompute activations in the backward pass: block by block where the backbone can, else of all of it."""
+    """Recompute activations in the backward pass: per block if the backbone supports it, else for all of it."""
     pixel_decoder.use_checkpoint = True
     if isinstance(backbone, Recomputing):
         backbone.set_grad_checkpointing(True)

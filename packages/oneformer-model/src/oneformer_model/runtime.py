@@ -1,4 +1,4 @@
-"""The runtime of `.pth` files: the network itself behind a Segmenter."""
+"""Run `.pth` checkpoints with torch."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def open(
     key: str | None = None,
     precision: str = "fp32",
 ) -> Segmenter:
-    """Return the model of a checkpoint, ready to segment pictures.
+    """Open a checkpoint for segmentation.
 
     Args:
-        path: The checkpoint, ours or another's that `oneformer_model.load` reads.
-        device: "cpu", "cuda", "cuda:N", or "auto": a GPU where there is one.
-        num_threads: CPU threads of this process; None leaves torch's own choice.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
-        precision: "fp32", or "bf16" for what autocast computes in it.
+        path: A checkpoint of ours or a foreign one; anything that `oneformer_model.load` reads.
+        device: "cpu", "cuda", "cuda:N", or "auto": a GPU if there is one, else the CPU.
+        num_threads: CPU threads of this process; None: torch's default.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
+        precision: "fp32", or "bf16" to run under torch's autocast.
 
     Raises:
-        CheckpointError: The file cannot be read, or there is no such device.
+        CheckpointError: The file cannot be read, or the device does not exist.
     """
     target = _device(path, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    found = sources.read(path, key=key)
-    return Segmenter(_runner(found.model().to(target), target, precision), found.manifest)
+    weights = sources.read(path, key=key)
+    return Segmenter(_runner(weights.model().to(target), target, precision), weights.manifest)
 
 
 def _device(path: str | Path, name: str) -> torch.device:
@@ -47,9 +47,9 @@ def _device(path: str | Path, name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise CheckpointError(f"{path}: no device {name!r}; there are auto, cpu, cuda and cuda:N") from None
+        raise CheckpointError(f"{path}: no device {name!r}; available: auto, cpu, cuda and cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise CheckpointError(f"{path}: no device {name!r}: torch sees {torch.cuda.device_count()} GPUs here")
+        raise CheckpointError(f"{path}: no device {name!r}: torch finds {torch.cuda.device_count()} GPUs")
     return device
 
 

@@ -31,7 +31,7 @@ def test_it_says_what_was_found_and_written(tmp_path, source, training_model):
     ]
     result = convert(tmp_path / "shi.pth", tmp_path / "again.pth", "--inference")
     assert result.stdout.splitlines()[0] == f"{tmp_path / 'shi.pth'}: SHI-Labs, 3 classes, without a text branch"
-    assert result.stderr == f"note: {tmp_path / 'shi.pth'}: names no classes; give them with --label-map\n"
+    assert result.stderr == f"note: {tmp_path / 'shi.pth'}: contains no class names; set them with --label-map\n"
 
 
 def test_an_unknown_form_and_a_taken_target_are_refused(tmp_path, source):

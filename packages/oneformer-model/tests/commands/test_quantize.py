@@ -83,8 +83,8 @@ def test_a_quantized_checkpoint_is_not_quantized_again(quantize):
     ("words", "message"),
     [
         ("quantize.mode=static_ptq", "torchao keeps activations as they are: set weight_only_ptq"),
-        ("quantize.algorithm=entropy", "entropy does not go with torchao"),
-        ("quantize.backend_kwargs={group: 3}", "torchao takes none here, found group"),
+        ("quantize.algorithm=entropy", "found entropy, expected one of minmax, max, rtn_dq with torchao"),
+        ("quantize.backend_kwargs={group: 3}", "found group, expected none with torchao"),
         ("quantize.device=trt", "trt is for .onnx files"),
     ],
 )

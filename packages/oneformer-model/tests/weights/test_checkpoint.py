@@ -74,7 +74,9 @@ def test_a_hostile_pickle_does_nothing(tmp_path, write):
     write({"state_dict": {}, "manifest": Hostile(target)}, path)
     with pytest.raises(CheckpointError) as error:
         checkpoint.read(path)
-    assert str(error.value) == f"{path}: is no checkpoint, or holds more than tensors and plain data: it is not read"
+    assert (
+        str(error.value) == f"{path}: refused: it is not a checkpoint, or it contains more than tensors and plain data"
+    )
     assert not target.exists()
 
 
@@ -103,7 +105,7 @@ def test_a_truncated_file_is_one_line(path, kept):
 def test_a_foreign_file_is_refused(tmp_path, content):
     path = tmp_path / "foreign.pth"
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match="no oneformer checkpoint"):
+    with pytest.raises(CheckpointError, match="not a oneformer checkpoint"):
         checkpoint.read(path)
 
 

@@ -10,7 +10,7 @@ from oneformer_model import task_tokens
 from oneformer_model.adapters.original import TAO
 from oneformer_model.build import build
 from oneformer_model.weights import checkpoint, sources
-from oneformer_model.weights.conversion import Format, convert
+from oneformer_model.weights.conversion import WeightFormat, convert
 from oneformer_spec.errors import CheckpointError, OneFormerError, SpecError, UsageError
 from oneformer_spec.tasks import Task
 
@@ -83,7 +83,7 @@ def test_a_file_of_tao_is_read(tmp_path, training_model):
     found = sources.read(tmp_path / "tao.pth")
     assert found.kind == "TAO"
     assert found.manifest.labels.names == ("class 1", "class 2", "class 3")
-    assert found.notes == (f"{tmp_path / 'tao.pth'}: names no classes; give them with --label-map",)
+    assert found.notes == (f"{tmp_path / 'tao.pth'}: contains no class names; set them with --label-map",)
     assert_same_model(tmp_path / "tao.pth", training_model)
 
 
@@ -106,7 +106,7 @@ def test_a_label_map_names_the_classes(tmp_path, source):
         (8, "name 8", False),
     ]
     (tmp_path / "labels.json").write_text(json.dumps(rows[:2]))
-    with pytest.raises(SpecError, match=r"labels\.json: names 2 classes, .*model\.pth has 3"):
+    with pytest.raises(SpecError, match=r"labels\.json: names 2 classes, but .*model\.pth has 3"):
         convert(source, tmp_path / "short.pth", label_map=tmp_path / "labels.json")
 
 
@@ -115,9 +115,9 @@ def test_a_label_map_names_the_classes(tmp_path, source):
     [
         ("model.pth", None, r"model\.pth: exists; replace it with --force"),
         ("taken", None, r"taken: exists; replace it with --force"),
-        ("taken", Format.ONEFORMER, r"taken: is a folder; oneformer weights are a file"),
-        ("model.pth", Format.HUGGING_FACE, r"model\.pth: is a file; huggingface weights are a folder"),
-        ("model.onnx", None, r"model\.onnx: the suffix \.onnx does not tell what to write"),
+        ("taken", WeightFormat.ONEFORMER, r"taken: is a folder; oneformer weights are a file"),
+        ("model.pth", WeightFormat.HUGGING_FACE, r"model\.pth: is a file; huggingface weights are a folder"),
+        ("model.onnx", None, r"model\.onnx: no format has the suffix \.onnx"),
     ],
 )
 def test_targets_that_cannot_be_are_refused(tmp_path, source, target, to, message):
@@ -149,7 +149,7 @@ def test_a_network_that_hugging_face_does_not_have_is_not_written(tmp_path, sect
     changed = section(one_former={"enc_layers": 1})
     state = build(changed, training=False).state_dict()
     checkpoint.save(tmp_path / "m.pth", state_dict=state, manifest=replace(manifest, model=plain(changed)))
-    with pytest.raises(OneFormerError, match=r"does not have model\.one_former\.enc_layers"):
+    with pytest.raises(OneFormerError, match=r"does not support these settings: model\.one_former\.enc_layers"):
         convert(tmp_path / "m.pth", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 
@@ -158,7 +158,7 @@ def test_a_network_that_hugging_face_does_not_have_is_not_written(tmp_path, sect
     ("change", "message"),
     [
         ({"model_type": "mask2former"}, r"config\.json: model_type is 'mask2former', expected 'oneformer'"),
-        ({"backbone_config": {"model_type": "dinat"}}, r"the backbone is 'dinat'; folders with 'swin' are read"),
+        ({"backbone_config": {"model_type": "dinat"}}, r"found the backbone 'dinat', expected 'swin'"),
         ({"num_queries": 13}, r"misshapen: query_decoder\.query_embedding\.weight \[12, 32\] instead of \[13, 32\]"),
         ({"decoder_layers": 4}, r"missing: query_decoder\.layers\.2\."),
         ({"encoder_layers": "many"}, r"its model cannot be built"),
@@ -176,10 +176,10 @@ def test_a_config_that_does_not_fit_is_one_line(tmp_path, source, change, messag
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("config.json", "{", r"config\.json: is not JSON"),
+        ("config.json", "{", r"config\.json: is not valid JSON"),
         ("config.json", "[]", r"config\.json: expected a JSON object, found list"),
         ("preprocessor_config.json", '{"image_mean": "a"}', r"preprocessor_config\.json: could not convert"),
-        ("model.safetensors", "junk", r"model\.safetensors: is damaged, or no safetensors file"),
+        ("model.safetensors", "junk", r"model\.safetensors: is damaged or not a safetensors file"),
     ],
 )
 def test_a_damaged_folder_is_one_line(tmp_path, source, name, content, message):
@@ -194,7 +194,7 @@ def test_a_shard_outside_of_the_folder_is_not_read(tmp_path, source):
     (tmp_path / "folder" / "model.safetensors").unlink()
     index = tmp_path / "folder" / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../model.pth"}}))
-    with pytest.raises(CheckpointError, match=r"'\.\./model\.pth' is no name of a file in this folder"):
+    with pytest.raises(CheckpointError, match=r"'\.\./model\.pth' is not the name of a file in this folder"):
         oneformer_model.load(tmp_path / "folder")
 
 
@@ -218,5 +218,5 @@ def test_a_file_with_another_backbone_says_so(tmp_path, training_model):
         for name, value in TAO.to_theirs(training_model.state_dict()).items()
     }
     torch.save({"state_dict": state}, tmp_path / "tao.pth")
-    with pytest.raises(CheckpointError, match=r"tao\.pth: its backbone is no Swin Transformer"):
+    with pytest.raises(CheckpointError, match=r"tao\.pth: its backbone is not a Swin Transformer"):
         oneformer_model.load(tmp_path / "tao.pth")

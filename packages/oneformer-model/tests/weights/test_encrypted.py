@@ -10,7 +10,7 @@ from oneformer_model.adapters import files
 from oneformer_model.commands import quantize
 from oneformer_model.onnx_export import export
 from oneformer_model.weights import checkpoint
-from oneformer_model.weights.conversion import Format, convert
+from oneformer_model.weights.conversion import WeightFormat, convert
 from oneformer_spec.errors import CheckpointError, EncryptionKeyError, UsageError
 from oneformer_spec.files import encryption
 from oneformer_spec.files.atomic import write_atomically
@@ -63,7 +63,7 @@ def test_damage_is_no_wrong_key(sealed):
 def test_weights_of_others_may_be_encrypted_too(tmp_path, sealed, monkeypatch, form, name):
     monkeypatch.setenv(encryption.KEY_VARIABLE, KEY)
     file = tmp_path / name
-    convert(sealed, file.parent if form == "huggingface" else file, to=Format(form))
+    convert(sealed, file.parent if form == "huggingface" else file, to=WeightFormat(form))
     plain = files.tensors(file)
     write_atomically(file, encrypted(file.read_bytes(), KEY))
     found = files.tensors(file, KEY)
@@ -77,7 +77,9 @@ def test_weights_of_others_may_be_encrypted_too(tmp_path, sealed, monkeypatch, f
 def test_convert_takes_a_key_off_and_puts_one_on(tmp_path, sealed, monkeypatch):
     monkeypatch.setenv(encryption.KEY_VARIABLE, KEY)
     plain, again = tmp_path / "plain.pth", tmp_path / "again.pth"
-    assert convert(sealed, plain).notes == (f"{plain}: is not encrypted, as {sealed} is; --encrypt would do that",)
+    assert convert(sealed, plain).notes == (
+        f"{plain}: is not encrypted, although {sealed} is; use --encrypt to encrypt it",
+    )
     assert convert(plain, again, encrypt=True).notes == ()
     assert (is_encrypted(plain), is_encrypted(again)) == (False, True)
     one, other = checkpoint.read(plain)["state_dict"], checkpoint.read(again)["state_dict"]

@@ -128,5 +128,7 @@ def test_a_backbone_of_another_size_lists_what_does_not_fit(tmp_path):
 
 def test_a_backbone_alone_is_no_whole_model(tmp_path, training_model):
     torch.save(SWIN_MICROSOFT.to_theirs(values(SwinTransformer(window_size=2, **SIZES))), tmp_path / "swin.pth")
-    with pytest.raises(CheckpointError, match=r"swin\.pth: holds a backbone alone \(Swin of its authors\); name it in"):
+    with pytest.raises(
+        CheckpointError, match=r"swin\.pth: contains only a backbone \(Swin of its authors\); use it as"
+    ):
         start_from(training_model, tmp_path / "swin.pth", reinit_heads=False)

@@ -1,1 +1,1 @@
-"""Weights of others: key tables, the files they come in, and the sizes they tell; both directions."""
+"""Foreign checkpoints: tables of tensor names, file formats, and network sizes; for reading and writing."""

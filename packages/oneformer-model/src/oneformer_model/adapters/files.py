@@ -1,4 +1,4 @@
-"""Files that hold tensors by name: torch's two formats, plain pickles, safetensors. Nothing in them is executed."""
+"""Read files of named tensors (torch's two formats, plain pickles, safetensors) without executing anything in them."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     if not path.exists():
         raise CheckpointError(f"{path}: does not exist")
     if path.suffix.lower() in _EXPORTED:
-        raise CheckpointError(f"{path}: is an exported model; name the checkpoint that it was made from")
+        raise CheckpointError(f"{path}: is an exported model; use the checkpoint that it was exported from")
     try:
         content = _safetensors(path, key) if path.suffix == ".safetensors" else _unpickled(path, key)
     except OneFormerError:
         raise
     except RefusedError as error:
-        raise CheckpointError(f"{path}: {error}: it is not read") from None
+        raise CheckpointError(f"{path}: refused: it {error}") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     except SafetensorError as error:
-        raise CheckpointError(f"{path}: is damaged, or no safetensors file: {_first_line(error)}") from None
+        raise CheckpointError(f"{path}: is damaged or not a safetensors file: {_first_line(error)}") from None
     except Exception as error:  # a damaged or hostile pickle can fail anywhere, in any way
-        raise CheckpointError(f"{path}: is damaged, or holds no weights: {_first_line(error)}") from None
+        raise CheckpointError(f"{path}: is damaged or contains no weights: {_first_line(error)}") from None
     found = _named_tensors(content)
     if not found:
-        raise CheckpointError(f"{path}: holds no tensors by name")
+        raise CheckpointError(f"{path}: contains no named tensors")
     return found
 
 
@@ -65,21 +65,21 @@ def _unpickled(path: Path, key: str | None) -> Any:
             return _zip(file, size)
         file.seek(0)
         if file.read(2) == b"PK":
-            raise EOFError("a zip archive that has lost its end")
+            raise EOFError("a zip archive without its end")
         file.seek(0)
         first = Unpickler(file).load()
         return _legacy(file, size) if first == _LEGACY_MAGIC else first
 
 
 def _zip(file: IO[bytes], size: int) -> Any:
-    """Read torch's zip format: one pickle, and a record per storage, none of them compressed."""
+    """Read torch's zip format: one pickle and one uncompressed record per storage."""
     with zipfile.ZipFile(file) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > size:
             raise RefusedError("unpacks to more than its own size")
         (pickled,) = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")]
         root = pickled.removesuffix("data.pkl")
         if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-            raise RefusedError("holds numbers in big-endian order")
+            raise RefusedError("contains numbers in big-endian order")
         found: dict[tuple[str, torch.dtype], Storage] = {}
 
         def find(dtype: torch.dtype, key: str, count: int) -> Storage:
@@ -94,7 +94,7 @@ def _zip(file: IO[bytes], size: int) -> Any:
 
 
 def _legacy(file: IO[bytes], size: int) -> Any:
-    """Read what follows the magic number in torch's older format: four pickles, then the numbers of each storage."""
+    """Read torch's older format after its magic number: four pickles, then the numbers of each storage."""
     Unpickler(file).load()  # protocol
     Unpickler(file).load()  # sizes of the writer's integers
     found: dict[str, Storage] = {}
@@ -104,25 +104,25 @@ def _legacy(file: IO[bytes], size: int) -> Any:
         count = int.from_bytes(file.read(_LENGTH), "little")
         data = bytearray(file.read(len(values) * values.itemsize))
         if count != len(values) or len(data) != len(values) * values.itemsize:
-            raise EOFError("it ends within a tensor")
+            raise EOFError("the file ends inside a tensor")
         if data:
             values.copy_(torch.frombuffer(data, dtype=values.dtype))
     return content
 
 
 def _allocating(found: dict[str, Storage], size: int) -> FindStorage:
-    """Return a source of storages that are filled later, as many as a file of `size` bytes can hold."""
+    """Return a function that creates storages to be filled later, no larger than a file of `size` bytes can hold."""
 
     def find(dtype: torch.dtype, key: str, count: int) -> Storage:
         if not 0 <= count * dtype.itemsize <= size:
-            raise RefusedError(f"holds a tensor of {count} numbers in {size} bytes")
+            raise RefusedError(f"contains a tensor of {count} numbers in a file of {size} bytes")
         return found.setdefault(key, Storage(torch.empty(count, dtype=dtype)))
 
     return find
 
 
 def _named_tensors(content: Any) -> dict[str, Tensor]:
-    """Return the tensors of a mapping, or of the mapping inside it that holds them."""
+    """Return the tensors of a mapping, or of the nested mapping that contains them."""
     if not isinstance(content, Mapping):
         return {}
     inner = next((content[name] for name in _CONTAINERS if isinstance(content.get(name), Mapping)), content)

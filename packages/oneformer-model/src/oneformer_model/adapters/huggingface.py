@@ -1,4 +1,4 @@
-"""Names of Hugging Face's OneFormer with a Swin backbone: those on disk, and those of the modules in memory."""
+"""Tensor names of Hugging Face's OneFormer with a Swin backbone, on disk and as modules in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NUM_STAGES = 4
 
 
 def _swin(stem: str, queries_keys_values: tuple[str, ...], block: Mapping[str, str]) -> tuple[Rule, ...]:
-    """Return the rows of the backbone, whose names in memory and on disk differ inside a block and in the stem."""
+    """Return the rows for the backbone; names in memory and on disk differ inside blocks and in the stem."""
     blocks, our_blocks = f"{stem}encoder.layers.{{}}.blocks.{{}}.", "backbone.stages.{}.blocks.{}."
     embedding = {"patch_embeddings.projection": "projection", "norm": "norm"}
     norms = {"layernorm_before": "norm1", "layernorm_after": "norm2"}
@@ -121,7 +121,7 @@ def _table(kind: str, stem: str, backbone: tuple[Rule, ...]) -> Table:
 
 
 def _unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the norm that no output depends on, as it is before training."""
+    """Return the initial values of the normalisation layer on which no output depends."""
     width = state[f"{_ENCODER}hidden_states_norms.stage{_NUM_STAGES}.weight"].shape
     return {f"{_ENCODER}swin.layernorm.weight": torch.ones(width), f"{_ENCODER}swin.layernorm.bias": torch.zeros(width)}
 

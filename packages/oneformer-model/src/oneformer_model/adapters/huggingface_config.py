@@ -1,4 +1,4 @@
-"""`config.json` of Hugging Face and the spec's section `model`: one table, read in both directions."""
+"""Convert between Hugging Face's `config.json` and the spec's section `model` with one table for both directions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _FIELDS = {
     "backbone_config.image_size": "backbone.swin.pretrain_img_size",
 }
 _SWIN_DEFAULTS = {**SwinOptions.PRESETS["tiny"], "drop_path_rate": 0.1, "pretrain_img_size": 224}  # Hugging Face's
-# Fields of ours that change no tensor and no output, so that a folder need not hold them.
+# Fields of ours that affect neither tensors nor outputs, so a folder need not store them.
 _SILENT = (
     "test.",
     "precise_msda",
@@ -87,7 +87,7 @@ def model_data(config: Mapping[str, Any], source: object) -> dict[str, Any]:
         raise CheckpointError(f"{source}: model_type is {kind!r}, expected 'oneformer'")
     if not isinstance(backbone, Mapping) or backbone.get("model_type") != "swin":
         found = backbone.get("model_type") if isinstance(backbone, Mapping) else backbone
-        raise CheckpointError(f"{source}: the backbone is {found!r}; folders with 'swin' are read")
+        raise CheckpointError(f"{source}: found the backbone {found!r}, expected 'swin'")
     data = plain(ModelSection())
     data["backbone"] = {"type": "swin", "swin": plain(SwinOptions(**_SWIN_DEFAULTS))}
     for their_path, our_path in _FIELDS.items():
@@ -98,13 +98,13 @@ def model_data(config: Mapping[str, Any], source: object) -> dict[str, Any]:
 
 
 def num_classes(config: Mapping[str, Any]) -> int:
-    """Return how many classes a config names."""
+    """Return the number of classes in a config."""
     names = config.get("id2label")
     return len(names) if isinstance(names, Mapping) else 2  # Hugging Face's default
 
 
 def class_names(config: Mapping[str, Any]) -> list[str] | None:
-    """Return the classes' names by index, or None where they are not numbered 0 … N - 1."""
+    """Return the class names by index, or None if they are not numbered 0 … N - 1."""
     names = config.get("id2label")
     if not isinstance(names, Mapping):
         return None
@@ -128,7 +128,7 @@ def config_of(section: ModelSection, labels: Labels, *, training: bool, task_len
         if path not in _FIELDS.values() and not path.startswith(_SILENT) and get(data, path) != get(default, path)
     ]
     if unlike:
-        raise ValueError(f"Hugging Face's OneFormer does not have {', '.join(unlike)} as they are here")
+        raise ValueError(f"Hugging Face's OneFormer does not support these settings: {', '.join(unlike)}")
     config: dict[str, Any] = {}
     for their_path, our_path in _FIELDS.items():
         put(config, their_path, get(data, our_path))
@@ -149,7 +149,7 @@ def config_of(section: ModelSection, labels: Labels, *, training: bool, task_len
 
 
 def _paths(data: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the paths of all values; of the backbones', those of Swin alone."""
+    """Return the paths of all values, but only Swin's among those of the backbones."""
     found: list[str] = []
     for key, value in data.items():
         path = f"{prefix}{key}"

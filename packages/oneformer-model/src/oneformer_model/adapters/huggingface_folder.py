@@ -1,4 +1,4 @@
-"""Folders of Hugging Face: `config.json`, `preprocessor_config.json`, and the weights, whole or in shards."""
+"""Read and write Hugging Face folders: `config.json`, `preprocessor_config.json`, and weights (one file or shards)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from oneformer_spec.segmentation.manifest import Manifest
 
 CONFIG, PREPROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 _WEIGHTS = (WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_LEVELS = 255.0  # pixel values of a folder's mean and deviation are parts of this
+_LEVELS = 255.0  # mean and deviation in a folder are relative to this pixel value
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a folder says about its input, in pixel values, and about its classes; None where it says nothing."""
+    """A folder's settings for the input, in pixel values, and its thing classes; None for what it does not contain."""
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -39,7 +39,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Folder:
-    """The tensors under Hugging Face's names and what lies beside them; `model` is that section as plain data."""
+    """The content of a folder: tensors under Hugging Face's names, and the spec's section `model` as plain data."""
 
     tensors: dict[str, Tensor]
     model: dict[str, Any]
@@ -54,7 +54,7 @@ def read(path: Path) -> Folder:
         CheckpointError: A file is missing, damaged, or says what cannot be.
     """
     if not (path / CONFIG).exists():
-        raise CheckpointError(f"{path}: is a folder without {CONFIG}; a Hugging Face folder has one")
+        raise CheckpointError(f"{path}: is a folder without {CONFIG}; expected a Hugging Face folder")
     config = _object(path / CONFIG)
     return Folder(_tensors(path), model_data(config, path / CONFIG), class_names(config), _preprocessing(path))
 
@@ -85,7 +85,7 @@ def write(path: Path, state: Mapping[str, Tensor], section: ModelSection, manife
 def _tensors(path: Path) -> dict[str, Tensor]:
     name = next((name for name in _WEIGHTS if (path / name).exists()), None)
     if name is None:
-        raise CheckpointError(f"{path}: holds no weights; expected one of {', '.join(_WEIGHTS)}")
+        raise CheckpointError(f"{path}: contains no weights; expected one of {', '.join(_WEIGHTS)}")
     if not name.endswith(".json"):
         return files.tensors(path / name)
     shards = _object(path / name).get("weight_map")
@@ -94,7 +94,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for shard in sorted(set(shards.values())):
         if Path(shard).name != shard:
-            raise CheckpointError(f"{path / name}: {shard!r} is no name of a file in this folder")
+            raise CheckpointError(f"{path / name}: {shard!r} is not the name of a file in this folder")
         found |= files.tensors(path / shard)
     missing = sorted(set(shards) - set(found))
     if missing:
@@ -152,7 +152,7 @@ def _object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not JSON: {error}") from None
+        raise CheckpointError(f"{path}: is not valid JSON: {error}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data

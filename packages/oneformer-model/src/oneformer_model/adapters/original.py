@@ -73,7 +73,7 @@ def _pixel_decoder(theirs: str, ours: str) -> tuple[Rule, ...]:
 
 
 def class_transformer(theirs: str, ours: str) -> tuple[Rule, ...]:
-    """Return the rows of the class transformer, which has the names of DETR's transformer."""
+    """Return the rows for the class transformer, which is named like DETR's transformer."""
     feed_forward = {"linear1": "feed_forward.linear1", "linear2": "feed_forward.linear2"}
     encoder, decoder = f"{theirs}encoder.layers.{{}}.", f"{theirs}decoder.layers.{{}}."
     our_encoder, our_decoder = f"{ours}encoder.{{}}.", f"{ours}decoder.{{}}."
@@ -157,7 +157,7 @@ def _original(kind: str, prefix: str) -> Table:
 
 
 def _window_indices(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the index buffer (N, N) that stands beside each bias table ((2 w - 1)^2, M) of windows of N = w^2."""
+    """Return the index buffer (N, N) that belongs to each bias table ((2 w - 1)^2, M) for windows of N = w^2 cells."""
     found = {}
     for name, value in state.items():
         if name.endswith("relative_position_bias_table"):

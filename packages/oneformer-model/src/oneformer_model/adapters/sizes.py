@@ -1,4 +1,4 @@
-"""The sizes of a network as the shapes of its tensors tell them, under our names."""
+"""Infer the sizes of a network, as the spec's section `model`, from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _POINTS = 4  # sampling points per level and head, the same in every published n
 
 
 class Shapes:
-    """Shapes by name; a size that cannot be read is None, so that loading reports the missing tensor."""
+    """The shapes of named tensors; unknown sizes are None, so that loading reports the missing tensor."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
-        """Look at the tensors of `state`."""
+        """Use the tensors of `state`."""
         self.state = state
 
     def size(self, name: str, axis: int) -> int | None:
@@ -28,17 +28,17 @@ class Shapes:
         return shape[axis] if axis < len(shape) else None
 
     def count(self, prefix: str) -> int | None:
-        """Return how many numbered modules follow a prefix."""
+        """Return the number of numbered modules after a prefix."""
         pattern = re.compile(re.escape(prefix) + r"(\d+)\.")
         return len({match[1] for name in self.state if (match := pattern.match(name))}) or None
 
     def keys(self, prefix: str) -> tuple[str, ...]:
-        """Return the words that follow a prefix, sorted."""
+        """Return the names that follow a prefix, sorted."""
         return tuple(sorted({name[len(prefix) :].split(".")[0] for name in self.state if name.startswith(prefix)}))
 
 
 def section_of(state: Mapping[str, Tensor]) -> ModelSection:
-    """Return the spec's section `model` of a network with a Swin backbone; what shapes do not tell is the default."""
+    """Return the section `model` of a network with a Swin backbone; what shapes do not determine is the default."""
     shapes = Shapes(state)
     return ModelSection(
         backbone=BackboneSection(sections={"swin": _swin(shapes)}),
@@ -49,7 +49,7 @@ def section_of(state: Mapping[str, Tensor]) -> ModelSection:
 
 
 def task_length(state: Mapping[str, Tensor]) -> int | None:
-    """Return how many tokens a task's prompt has."""
+    """Return the number of tokens of a task prompt."""
     return Shapes(state).size("task_encoder.layers.0.weight", 1)
 
 

@@ -1,4 +1,4 @@
-"""Two naming schemes of the same tensors as one table, read in both directions."""
+"""Rename tensors between two naming schemes with one table that works in both directions."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class Table:
         return tuple(_pattern(name) for name in self.ignored)
 
     def to_ours(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors under our names; one that no row knows keeps its name, so that loading reports it."""
+        """Return tensors under our names; unknown tensors keep their name, so that loading reports them."""
         kept = {name: value for name, value in tensors.items() if not any(p.fullmatch(name) for p in self._ignored)}
         return _rename(kept, [(_names(rule.theirs), _names(rule.ours)) for rule in self.rules])
 
     def to_theirs(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors under their names, and those that their files hold besides."""
+        """Return tensors under the foreign names, plus those that foreign files have in addition."""
         renamed = _rename(tensors, [(_names(rule.ours), _names(rule.theirs)) for rule in self.rules])
         return renamed | dict(self.added(renamed))
 
 
 def attention(theirs: str, ours: str) -> tuple[Rule, ...]:
-    """Return the rows of torch's MultiheadAttention, which keeps queries, keys and values in one matrix."""
+    """Return the rows for torch's MultiheadAttention, which stores queries, keys and values as one matrix."""
     parts = [f"{ours}.{part}" for part in ("query", "key", "value")]
     return (
         Rule(f"{theirs}.in_proj_weight", tuple(f"{part}.weight" for part in parts)),
@@ -65,7 +65,7 @@ def attention(theirs: str, ours: str) -> tuple[Rule, ...]:
 
 
 def under(theirs: str, ours: str, names: Mapping[str, str]) -> tuple[Rule, ...]:
-    """Return one row per pair of names, each behind its side's prefix."""
+    """Return one row per pair of names, each with the prefix of its side."""
     return tuple(Rule(f"{theirs}{their_name}", f"{ours}{our_name}") for their_name, our_name in names.items())
 
 
@@ -78,7 +78,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 
 
 def _rename(tensors: Mapping[str, Tensor], rows: Sequence[tuple[Parts, Parts]]) -> dict[str, Tensor]:
-    """Rename by rows (sources, targets); cut or join where a row has several names on one side."""
+    """Rename tensors by rows (sources, targets); rows with several names on one side split or join tensors."""
     patterns = [(_pattern(source), sources, targets) for sources, targets in rows for source in sources]
     renamed: dict[str, Tensor] = {}
     joins: dict[str, Parts] = {}  # a tensor to join -> the names of its parts in their order
@@ -96,7 +96,7 @@ def _rename(tensors: Mapping[str, Tensor], rows: Sequence[tuple[Parts, Parts]]) 
 
 
 def _filled(name: str, patterns: Iterable[tuple[re.Pattern[str], Parts, Parts]]) -> tuple[Parts, Parts] | None:
-    """Return the sources and targets of the row that knows a name, with its numbers and what follows filled in."""
+    """Return the sources and targets of the row that matches a name, with numbers and the rest filled in."""
     for pattern, sources, targets in patterns:
         match = pattern.fullmatch(name)
         if match is not None:
@@ -109,12 +109,12 @@ def _cut(value: Tensor, count: int) -> tuple[Tensor, ...]:
     if count == 1:
         return (value,)
     if value.dim() == 0 or value.shape[0] % count:
-        return (value,) * count  # not what the row means: the shapes will not fit, and loading says so
+        return (value,) * count  # cannot be split: the shapes will not fit, and loading reports it
     return value.chunk(count)
 
 
 def _joined(target: str, parts: Mapping[str, Tensor], count: int) -> Mapping[str, Tensor]:
-    """Return the whole tensor, or the parts as they are where one is missing or unlike the others."""
+    """Return the joined tensor, or the parts unchanged if one is missing or has another shape."""
     shapes = {value.shape for value in parts.values()}
     if len(parts) < count or len(shapes) > 1 or shapes == {torch.Size()}:
         return parts

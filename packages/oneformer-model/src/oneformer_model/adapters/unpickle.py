@@ -1,4 +1,4 @@
-"""Pickles of weights, read without running anything that they name.
+"""Read pickles of weights without executing anything that they refer to.
 
 A pickle names functions and classes and calls them. Here a name becomes one of a few functions of this module that
 rebuild tensors and arrays, or an inert placeholder; nothing is ever imported. Names that can only be an attack (those
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Modules of the standard library whose objects are data; their names become placeholders like those of other packages.
+# Modules of the standard library with harmless data types; they become placeholders, as those of other packages do.
 _DATA_MODULES = {
     "argparse",
     "collections",
@@ -68,11 +68,11 @@ _STORAGES = {
 
 
 class RefusedError(pickle.UnpicklingError):
-    """The pickle names something that no weights need."""
+    """The pickle refers to something that weights never need."""
 
 
 class Placeholder:
-    """Stands for an object that is not rebuilt; it takes whatever the pickle gives it, and keeps nothing."""
+    """Placeholder for an object that is not rebuilt; it accepts and ignores everything the pickle gives it."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Placeholder:
         """Ignore the arguments."""
@@ -103,7 +103,7 @@ class Placeholder:
 
 @dataclass(frozen=True)
 class Storage:
-    """The numbers (N,) that tensors are views of."""
+    """The flat array of numbers (N,) that tensors are views of."""
 
     values: Tensor
 
@@ -134,11 +134,11 @@ class Unpickler(pickle._Unpickler):
         match pid:
             case ("storage", torch.dtype() as dtype, str(key), _, int(count), *_) if self._find_storage is not None:
                 return self._find_storage(dtype, key, count)
-        raise RefusedError("names data that lie in no torch file")
+        raise RefusedError("refers to data outside a torch file")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name."""
-        module = IMPORT_MAPPING.get(module, module)  # names of Python 2, which protocols below 3 write
+        """Return the object or placeholder for a name in the pickle."""
+        module = IMPORT_MAPPING.get(module, module)  # protocols below 3 use Python 2's names
         if (module, name) in _KNOWN:
             return _fresh(_KNOWN[module, name])
         if module in ("torch", "torch.storage") and name in _STORAGES:
@@ -151,18 +151,18 @@ class Unpickler(pickle._Unpickler):
             "numpy": is_class or name in ("dtype", "ndarray", "scalar"),
         }.get(package, module in _DATA_MODULES or package not in sys.stdlib_module_names)
         if not harmless:
-            raise RefusedError(f"asks for {module}.{name}, which no weights need")
+            raise RefusedError(f"refers to {module}.{name}, which weights never need")
         return type("Placeholder", (Placeholder,), {})
 
 
 def _fresh(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a stand-in for this one pickle: a pickle can set attributes of what it has found."""
+    """Return a fresh placeholder class for this pickle, because a pickle can set attributes on classes it refers to."""
     return lambda *args: function(*args)
 
 
 def _tensor(storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
     if math.prod(size) > len(storage.values):  # strides of 0 could blow a few bytes up to any size
-        raise RefusedError(f"holds a tensor of {list(size)} on {len(storage.values)} numbers")
+        raise RefusedError(f"contains a tensor of shape {list(size)} with only {len(storage.values)} numbers")
     return storage.values.as_strided(size, stride, offset)
 
 
@@ -179,7 +179,7 @@ def _ordered(*items: Any) -> OrderedDict[Any, Any]:
 
 
 class _NumberType:
-    """A numpy dtype on its way: numpy's own state setters never see what a pickle says."""
+    """A numpy dtype that is being read; numpy's own `__setstate__` is never called with data from the pickle."""
 
     def __init__(self, name: Any, *_: object) -> None:
         text = name if isinstance(name, str) else ""
@@ -191,20 +191,20 @@ class _NumberType:
 
     def array(self, content: bytes | bytearray | memoryview, shape: tuple[int, ...], fortran: bool) -> Any:
         if self.kind is None:
-            raise RefusedError("holds an array of objects")
+            raise RefusedError("contains an array of objects")
         values = np.frombuffer(content, self.kind.newbyteorder(">" if self.big_endian else "<"))
         return np.reshape(values, shape, order="F" if fortran else "C")
 
 
 class _Array:
-    """A numpy array on its way; `value` is there after `__setstate__`."""
+    """A numpy array that is being read; `value` is set by `__setstate__`."""
 
     value: Any = None
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         *_, shape, number_type, fortran, content = state
         if not isinstance(number_type, _NumberType):
-            raise RefusedError("holds an array of objects")
+            raise RefusedError("contains an array of objects")
         raw = content.encode("latin1") if isinstance(content, str) else content
         self.value = number_type.array(raw, shape, bool(fortran))
 

@@ -1,4 +1,4 @@
-"""The command `convert`: its Typer app. Nothing else here imports typer, which comes with oneformer-cli."""
+"""The Typer app of the command `convert`; typer comes with oneformer-cli."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def conversion(
     to: Annotated[
         str | None,
         typer.Option(
-            help="oneformer, huggingface or shi-labs, where the target's name does not tell.", metavar="FORMAT"
+            help="oneformer, huggingface or shi-labs; by default chosen by the target's name.", metavar="FORMAT"
         ),
     ] = None,
     label_map: Annotated[
         Path | None, typer.Option(help="JSON list of {id, name, isthing, color}, in the order of the classes.")
     ] = None,
     inference: Annotated[
-        bool, typer.Option("--inference", help="Leave out the text branch, which training alone needs.")
+        bool, typer.Option("--inference", help="Leave out the text branch, which only training needs.")
     ] = False,
     encrypt: Annotated[
         bool, typer.Option("--encrypt", help="Encrypt the checkpoint with the key in ONEFORMER_ENCRYPTION_KEY.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write weights in another form: ours, Hugging Face's or SHI-Labs'."""
+    """Convert weights to another format: a oneformer checkpoint, Hugging Face's or SHI-Labs'."""
     from oneformer_model.weights import conversion
     from oneformer_spec.commands.exit import note
     from oneformer_spec.errors import UsageError
 
-    if to is not None and to not in list(conversion.Format):
-        raise UsageError(f"--to {to}: is not one of {', '.join(conversion.Format)}")
-    chosen = conversion.Format(to) if to is not None else None
+    if to is not None and to not in list(conversion.WeightFormat):
+        raise UsageError(f"--to {to}: is not one of {', '.join(conversion.WeightFormat)}")
+    chosen = conversion.WeightFormat(to) if to is not None else None
     report = conversion.convert(
         source, target, to=chosen, label_map=label_map, inference=inference, force=force, encrypt=encrypt
     )

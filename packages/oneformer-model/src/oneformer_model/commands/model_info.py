@@ -1,4 +1,4 @@
-"""The command `model-info`: what the network of a spec costs, part by part."""
+"""The command `model-info`: the parameters, operations and memory of a spec's network, part by part."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Training:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a network costs."""
+    """Parameters, operations and memory of a network."""
 
     parameters: Mapping[str, int]
     evaluation: Evaluation
@@ -87,7 +87,7 @@ def run(spec: Spec, *, json: bool = False) -> None:
 
 
 def model_info(spec: Spec) -> ModelInfo:
-    """Work out what `spec.model` costs at the evaluation size and at the training size of `spec.dataset`."""
+    """Compute the cost of `spec.model` at the evaluation size and the training size given in `spec.dataset`."""
     network = Network(spec.model, spec.dataset.task_seq_len, spec.dataset.max_seq_len)
     parameters = network.parameters()
     height, width = _evaluation_size(spec)
@@ -242,7 +242,7 @@ class Network:
 
 
 class _Alive(TorchDispatchMode):
-    """Adds up the bytes of all tensors alive; tensors that share memory count once."""
+    """Counts the bytes of all live tensors; tensors that share memory count once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -255,7 +255,7 @@ class _Alive(TorchDispatchMode):
         return result
 
     def add(self, tensor: Tensor) -> None:
-        """Count a tensor from now until its memory is freed."""
+        """Count a tensor until its memory is freed."""
         storage = tensor.untyped_storage()
         if storage._cdata in self._known:
             return

@@ -1,4 +1,4 @@
-"""Checkpoints with weights in 8 bits, by torchao: a quarter of the size, the same file for every runtime of `.pth`."""
+"""Quantize the weights of a checkpoint to 8 bits with torchao, for a quarter of the size."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from oneformer_spec.segmentation.manifest import Manifest
 
 FILE_NAME, REPORT = "model_int8.pth", "quantize.json"
 RECORD = "quantized"  # entry of the checkpoint that says what was done
-EXACT = "task_encoder."  # it multiplies token ids up to 49407, and its rounding errors with them
-ALGORITHMS = ("minmax", "max", "rtn_dq")  # one and the same for weights: the largest of a row is 127 steps
-_SIZE = 256  # pixels, of the picture that outputs are compared on
+EXACT = "task_encoder."  # multiplies token ids of up to 49407, which would magnify rounding errors
+ALGORITHMS = ("minmax", "max", "rtn_dq")  # all the same for weights: the largest of a row becomes 127
+_SIZE = 256  # pixels per edge of the image on which outputs are compared
 
 
 def run(spec: Spec, choose: ChooseLayers) -> None:
-    """Write `model_int8.pth`, for inference, and `quantize.json` into the folder of the results.
+    """Write `model_int8.pth`, for inference, and `quantize.json` into the results folder.
 
-    With `encryption_key` the checkpoint is encrypted, and the one that is read may be.
+    With `encryption_key` the checkpoint is encrypted; the source may be encrypted, too.
 
     Raises:
-        SpecError: Mode, algorithm, an option or a layer is none that torchao serves here.
+        SpecError: Mode, algorithm, an option or a layer is not supported with torchao.
         UsageError: torchao is not installed.
-        CheckpointError: The file cannot be read, or is in 8 bits already.
+        CheckpointError: The file cannot be read or is already quantized.
     """
     options, key = spec.quantize, spec.encryption_key
     _check(spec)
@@ -46,7 +46,7 @@ def run(spec: Spec, choose: ChooseLayers) -> None:
         check_installed()
     found = sources.read(str(options.model_path), key=key)
     if found.kind == sources.OURS and RECORD in checkpoint.read(found.source, key):
-        raise CheckpointError(f"{found.source}: is quantized already; quantize the file that it was made of")
+        raise CheckpointError(f"{found.source}: is already quantized; quantize the original file instead")
     model = found.model()
     layers = {
         name: type(module).__name__
@@ -84,8 +84,8 @@ def _check(spec: Spec) -> None:
     path = Path(str(options.model_path))
     if path.suffix.lower() in (".onnx", ".etlt"):
         problems.append(
-            f'quantize.model_path: found "{path}"; torchao quantizes checkpoints, '
-            f"for {path.suffix} set backend: onnxruntime"
+            f'quantize.model_path: found "{path}"; torchao quantizes checkpoints; '
+            f"for {path.suffix} files set backend: onnxruntime"
         )
     if options.mode == "static_ptq":
         problems.append(
@@ -94,10 +94,12 @@ def _check(spec: Spec) -> None:
         )
     if options.algorithm not in (None, *ALGORITHMS):
         problems.append(
-            f"quantize.algorithm: {options.algorithm} does not go with torchao, which takes {', '.join(ALGORITHMS)}"
+            f"quantize.algorithm: found {options.algorithm}, expected one of {', '.join(ALGORITHMS)} with torchao"
         )
     if options.backend_kwargs:
-        problems.append(f"quantize.backend_kwargs: torchao takes none here, found {', '.join(options.backend_kwargs)}")
+        problems.append(
+            f"quantize.backend_kwargs: found {', '.join(options.backend_kwargs)}, expected none with torchao"
+        )
     if options.device == "trt":
         problems.append("quantize.device: trt is for .onnx files; torchao quantizes on cpu or cuda")
     if problems:
@@ -111,13 +113,13 @@ def _device(name: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     index = int(name.partition(":")[2] or 0)
     if name != "cpu" and index >= torch.cuda.device_count():
-        raise SpecError(f"quantize.device: {name}: torch sees {torch.cuda.device_count()} GPUs here")
+        raise SpecError(f"quantize.device: {name}: torch finds {torch.cuda.device_count()} GPUs")
     return name
 
 
 def _quantized(model: nn.Module, chosen: set[str]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return int8 weights (R, C) and scales (R) of the chosen layers, on the CPU."""
-    with _quiet():
+    with _silenced():
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
         quantize_(model, Int8WeightOnlyConfig(), filter_fn=lambda module, name: name in chosen)
@@ -129,8 +131,8 @@ def _quantized(model: nn.Module, chosen: set[str]) -> dict[str, tuple[Tensor, Te
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torchao's remarks on versions to itself."""
+def _silenced() -> Iterator[None]:
+    """Silence torchao's messages about versions."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -142,7 +144,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _logits(model: nn.Module, manifest: Manifest) -> tuple[Tensor, Tensor]:
-    """Return a model's answers to one noisy picture, all tasks at once."""
+    """Return a model's class and mask logits for one random image and all tasks."""
     image = torch.randn(1, 3, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
     tokens = torch.tensor([*manifest.task_tokens.values()], dtype=torch.float32)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain containers in torch's zip format, with the manifest inside."""
+"""Read and write checkpoints: tensors, the manifest and other plain data in torch's zip format."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def save(
     extra: Mapping[str, Any] | None = None,
     key: str | None = None,
 ) -> None:
-    """Write a checkpoint atomically, encrypted where there is a key; entries of `extra` stand beside the weights.
+    """Write a checkpoint atomically, encrypted if a key is given; `extra` adds further entries at the top level.
 
     Raises:
-        TypeError: `extra` holds something that `read` would refuse.
-        OSError: It cannot be written, for instance to a full disk; what was there stays.
+        TypeError: `extra` contains something that `read` would refuse.
+        OSError: The file cannot be written, for instance because the disk is full; an existing file stays.
     """
     content = {STATE: dict(state_dict), MANIFEST: manifest.to_dict(), **(extra or {})}
     _check_plain(content, "checkpoint")
@@ -48,17 +48,17 @@ def save(
 
 
 def read(path: str | Path, key: str | None = None) -> dict[str, Any]:
-    """Return what `save` wrote, tensors on the CPU, weights in 8 bits as float32; nothing in the file is executed.
+    """Read a checkpoint, with tensors on the CPU and 8-bit weights as float32; nothing in the file is executed.
 
-    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    Without `key`, an encrypted file is decrypted with ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        EncryptionKeyError: The file is encrypted, and the key is missing or another.
-        CheckpointError: The file is missing, damaged, holds code, or is no checkpoint of ours.
+        EncryptionKeyError: The file is encrypted, and the key is missing or wrong.
+        CheckpointError: The file is missing, damaged, contains code, or is not a checkpoint of ours.
     """
     try:
         with open_decrypted(path, key) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats that are refused below
+            warnings.simplefilter("ignore")  # torch warns about formats that are refused below
             _check_sums(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -67,20 +67,20 @@ def read(path: str | Path, key: str | None = None) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is a folder, not a checkpoint") from None
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"{path}: is no checkpoint, or holds more than tensors and plain data: it is not read"
+            f"{path}: refused: it is not a checkpoint, or it contains more than tensors and plain data"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{path}: is damaged, or no checkpoint: {reason}") from None
+        raise CheckpointError(f"{path}: is damaged or not a checkpoint: {reason}") from None
     if not isinstance(content, dict) or not isinstance(content.get(STATE), dict) or MANIFEST not in content:
-        raise CheckpointError(f"{path}: is no oneformer checkpoint: it lacks {STATE!r} or {MANIFEST!r}")
+        raise CheckpointError(f"{path}: is not a oneformer checkpoint: it lacks {STATE!r} or {MANIFEST!r}")
     return content | {STATE: int8.restored(content[STATE], path)}
 
 
 def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = False) -> OneFormer:
-    """Return the model of what `read` returned, in eval mode.
+    """Build the model of a checkpoint that `read` returned, in eval mode.
 
-    `training` builds the text branch too; it keeps its fresh weights where the checkpoint holds none.
+    `training` also builds the text branch; it keeps its fresh weights if the checkpoint has none.
 
     Raises:
         CheckpointError: The tensors do not fit the manifest.
@@ -98,7 +98,7 @@ def restore(content: Mapping[str, Any], source: str | Path, *, training: bool = 
 
 
 def fitting_texts(model: OneFormer, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Leave the text branch out where the model has none; take the model's own where the weights hold none."""
+    """Make weights fit a model's text branch: drop it if the model has none, add the model's own if they lack it."""
     if model.text_branch is None:
         return {name: value for name, value in state.items() if not name.startswith(_TEXT_BRANCH)}
     if has_texts(state):
@@ -108,12 +108,12 @@ def fitting_texts(model: OneFormer, state: Mapping[str, Tensor]) -> Mapping[str,
 
 
 def has_texts(state: Mapping[str, Tensor]) -> bool:
-    """Tell whether weights hold the text branch; a temperature alone is none."""
+    """Whether weights include the text branch (not just its temperature)."""
     return any(name.startswith(_TEXT_ENCODER) for name in state)
 
 
 def model_section(manifest: Manifest) -> ModelSection:
-    """Return the spec's section `model` that a manifest holds as plain data."""
+    """Return the spec's section `model` stored in a manifest."""
     node = spec_tree().children["model"]
     assert isinstance(node, Section)
     section = build_section(node, manifest.model)
@@ -125,7 +125,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str | Path
     """Copy tensors into a model, all or none.
 
     Raises:
-        CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
+        CheckpointError: Tensors are missing, unexpected or have the wrong shape; every one is listed.
     """
     own = model.state_dict()
     misshapen = [
@@ -145,7 +145,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str | Path
 
 
 def _write(content: Mapping[str, Any], file: BinaryIO) -> None:
-    """Write torch's zip format; a disk that refuses raises what it said, not torch's word for it."""
+    """Write torch's zip format; on a write error, raise the OSError instead of torch's RuntimeError."""
     try:
         torch.save(content, file)
     except RuntimeError as error:
@@ -155,10 +155,10 @@ def _write(content: Mapping[str, Any], file: BinaryIO) -> None:
 
 
 def _check_sums(file: BinaryIO) -> None:
-    """Compare every record with its checksum, which torch writes and does not look at.
+    """Verify the checksum of every record; torch writes these checksums but does not verify them.
 
     Raises:
-        ValueError: One does not match.
+        ValueError: A checksum does not match.
     """
     if zipfile.is_zipfile(file):
         file.seek(0)
@@ -169,14 +169,14 @@ def _check_sums(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def _check_plain(value: object, place: str) -> None:
-    """Raise TypeError where a value is neither tensor nor plain data."""
+def _check_plain(value: object, path: str) -> None:
+    """Raise TypeError if a value is neither a tensor nor plain data; `path` is its location for the message."""
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _check_plain(key, f"a key of {place}")
-            _check_plain(item, f"{place}[{key!r}]")
+            _check_plain(key, f"a key of {path}")
+            _check_plain(item, f"{path}[{key!r}]")
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_plain(item, f"{place}[{index}]")
+            _check_plain(item, f"{path}[{index}]")
     elif not isinstance(value, _PLAIN):
-        raise TypeError(f"{place}: {type(value).__name__} cannot be stored in a checkpoint")
+        raise TypeError(f"{path}: {type(value).__name__} cannot be stored in a checkpoint")

@@ -1,4 +1,4 @@
-"""Weights out: a model of any source, written as our checkpoint, a Hugging Face folder, or a file of SHI-Labs."""
+"""Convert the weights of a model to our checkpoint, a Hugging Face folder, or a file of SHI-Labs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from oneformer_spec.files.encryption import KEY_VARIABLE, check_installed, is_en
 from oneformer_spec.labels import Labels
 
 
-class Format(StrEnum):
-    """What can be written."""
+class WeightFormat(StrEnum):
+    """The formats in which weights can be written."""
 
     ONEFORMER = "oneformer"
     HUGGING_FACE = "huggingface"
@@ -30,11 +30,11 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a conversion found and wrote; `notes` says what the source does not tell."""
+class ConversionReport:
+    """The outcome of a conversion: `kind` is the source's format, `notes` are lines for the user."""
 
     kind: str
-    format: Format
+    format: WeightFormat
     num_tensors: int
     num_classes: int
     has_texts: bool
@@ -45,77 +45,77 @@ def convert(
     source: Path,
     target: Path,
     *,
-    to: Format | None = None,
+    to: WeightFormat | None = None,
     label_map: Path | None = None,
     inference: bool = False,
     force: bool = False,
     encrypt: bool = False,
-) -> Report:
-    """Write the weights of `source` in another form.
+) -> ConversionReport:
+    """Write the weights of `source` in another format.
 
     Args:
         source: Anything that `oneformer_model.load` reads.
         target: A folder for Hugging Face, else a file.
-        to: The form; None follows from the target: a folder, or a name without suffix, is Hugging Face's.
-        label_map: Names the classes, instead of the source's own names.
-        inference: Leave the text branch out, which training alone needs.
-        force: Replace what is there.
-        encrypt: Encrypt the checkpoint, with ONEFORMER_ENCRYPTION_KEY; an encrypted source is read with the same key.
+        to: The format; None: chosen by the target's suffix (a folder or no suffix means Hugging Face).
+        label_map: A label map that replaces the class names in the source.
+        inference: Leave out the text branch, which only training needs.
+        force: Replace existing files.
+        encrypt: Encrypt the checkpoint with ONEFORMER_ENCRYPTION_KEY; an encrypted source is read with the same key.
 
     Raises:
-        UsageError: The target is there, or cannot be what is asked for; or there is no key to encrypt with.
-        CheckpointError: The source cannot be read or does not fit its own sizes.
+        UsageError: The target exists or does not fit the format, or the key for encryption is missing.
+        CheckpointError: The source cannot be read, or its tensors do not fit its sizes.
         DataError: The label map cannot be read.
-        OneFormerError: The target cannot be written, or that form has no such network.
+        OneFormerError: The target cannot be written, or the format does not support this network.
     """
-    chosen = to or _format(target)
+    chosen = to or _format_of(target)
     _check_target(target, chosen, force=force)
     key = _key(chosen) if encrypt else None
     labels = Labels.read(label_map) if label_map is not None else None
-    found = sources.read(source, labels)
-    section = checkpoint.model_section(found.manifest)
-    if len(found.manifest.labels) != section.sem_seg_head.num_classes:
+    weights = sources.read(source, labels)
+    section = checkpoint.model_section(weights.manifest)
+    if len(weights.manifest.labels) != section.sem_seg_head.num_classes:
         raise SpecError(
-            f"{label_map or source}: names {len(found.manifest.labels)} classes, "
-            f"{source} has {section.sem_seg_head.num_classes}"
+            f"{label_map or source}: names {len(weights.manifest.labels)} classes, "
+            f"but {source} has {section.sem_seg_head.num_classes}"
         )
-    has_texts = not inference and checkpoint.has_texts(found.state)
-    state = found.model(training=has_texts).state_dict()
+    has_texts = not inference and checkpoint.has_texts(weights.state)
+    state = weights.model(training=has_texts).state_dict()
     try:
-        _write(target, replace(found, state=state), chosen, key)
+        _write(target, replace(weights, state=state), chosen, key)
     except OSError as error:
         raise OneFormerError(f"{target}: cannot be written: {error.strerror or error}") from None
-    notes = found.notes
+    notes = weights.notes
     if is_encrypted(source) and not encrypt:
-        notes += (f"{target}: is not encrypted, as {source} is; --encrypt would do that",)
-    return Report(found.kind, chosen, len(state), len(found.manifest.labels), has_texts, notes)
+        notes += (f"{target}: is not encrypted, although {source} is; use --encrypt to encrypt it",)
+    return ConversionReport(weights.kind, chosen, len(state), len(weights.manifest.labels), has_texts, notes)
 
 
-def _format(target: Path) -> Format:
-    suffixes = {".pth": Format.ONEFORMER, ".pkl": Format.SHI_LABS}
+def _format_of(target: Path) -> WeightFormat:
+    suffixes = {".pth": WeightFormat.ONEFORMER, ".pkl": WeightFormat.SHI_LABS}
     if target.is_dir() or not target.suffix:
-        return Format.HUGGING_FACE
+        return WeightFormat.HUGGING_FACE
     if target.suffix not in suffixes:
         raise UsageError(
-            f"{target}: the suffix {target.suffix} does not tell what to write; "
-            f"use a folder, {' or '.join(suffixes)}, or --to {', '.join(Format)}"
+            f"{target}: no format has the suffix {target.suffix}; "
+            f"use a folder, {' or '.join(suffixes)}, or --to {', '.join(WeightFormat)}"
         )
     return suffixes[target.suffix]
 
 
-def _key(chosen: Format) -> str:
-    """Return the key that a checkpoint is to be encrypted with."""
+def _key(chosen: WeightFormat) -> str:
+    """Return the key with which to encrypt a checkpoint."""
     key = key_of_environment()
-    if chosen is not Format.ONEFORMER:
-        raise UsageError(f"--encrypt: {chosen} weights cannot be encrypted, a checkpoint (.pth) can")
+    if chosen is not WeightFormat.ONEFORMER:
+        raise UsageError(f"--encrypt: {chosen} weights cannot be encrypted; only checkpoints (.pth) can")
     if key is None:
         raise UsageError(f"--encrypt: set the key in {KEY_VARIABLE}")
     check_installed()
     return key
 
 
-def _check_target(target: Path, chosen: Format, *, force: bool) -> None:
-    is_folder = chosen is Format.HUGGING_FACE
+def _check_target(target: Path, chosen: WeightFormat, *, force: bool) -> None:
+    is_folder = chosen is WeightFormat.HUGGING_FACE
     if target.exists() and target.is_dir() != is_folder:
         found, wanted = ("a file", "a folder") if is_folder else ("a folder", "a file")
         raise UsageError(f"{target}: is {found}; {chosen} weights are {wanted}")
@@ -124,19 +124,19 @@ def _check_target(target: Path, chosen: Format, *, force: bool) -> None:
         raise UsageError(f"{target}: exists; replace it with --force, or name another target")
 
 
-def _write(target: Path, found: sources.Weights, chosen: Format, key: str | None) -> None:
-    if chosen is Format.HUGGING_FACE:
-        section = checkpoint.model_section(found.manifest)
-        texts = checkpoint.has_texts(found.state)
-        huggingface_folder.write(target, found.state, section, found.manifest, texts=texts)
-    elif chosen is Format.ONEFORMER:
-        checkpoint.save(target, state_dict=found.state, manifest=found.manifest, key=key)
+def _write(target: Path, weights: sources.Weights, chosen: WeightFormat, key: str | None) -> None:
+    if chosen is WeightFormat.HUGGING_FACE:
+        section = checkpoint.model_section(weights.manifest)
+        texts = checkpoint.has_texts(weights.state)
+        huggingface_folder.write(target, weights.state, section, weights.manifest, texts=texts)
+    elif chosen is WeightFormat.ONEFORMER:
+        checkpoint.save(target, state_dict=weights.state, manifest=weights.manifest, key=key)
     else:
-        write_atomically(target, _shi_labs(found.state, as_arrays=target.suffix == ".pkl"))
+        write_atomically(target, _shi_labs(weights.state, as_arrays=target.suffix == ".pkl"))
 
 
 def _shi_labs(state: Mapping[str, Tensor], *, as_arrays: bool) -> Callable[[BinaryIO], None]:
-    """Return what writes a file of detectron2, which takes arrays from a `.pkl` and tensors from any other file."""
+    """Return a function that writes detectron2's format: arrays in a `.pkl` file, tensors in any other file."""
     tensors = SHI_LABS.to_theirs(state)
     if as_arrays:
         arrays = {name: value.numpy() for name, value in tensors.items()}

@@ -1,7 +1,7 @@
-"""Weights of a checkpoint in 8 bits: each under its own name as int8, the scales of its rows beside it.
+"""Store weights of a checkpoint in 8 bits: int8 values under the weight's name, and a second tensor with row scales.
 
-Plain tensors, so `torch.load(weights_only=True)` reads the file and no library is needed to use it: reading gives
-float32 back, W = int8 * scale.
+These are plain tensors, so `torch.load(weights_only=True)` reads them and no library is needed. On reading they become
+float32 again, W = int8 * scale.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def stored(state: Mapping[str, Tensor], quantized: Mapping[str, tuple[Tensor, Te
 
 
 def restored(state: Mapping[str, Tensor], source: str | Path) -> dict[str, Tensor]:
-    """Return float32 weights where 8 bits are stored; what holds none is returned as it is.
+    """Return the tensors with 8-bit weights converted back to float32; all others are unchanged.
 
     Raises:
         CheckpointError: Scales do not fit their weights.

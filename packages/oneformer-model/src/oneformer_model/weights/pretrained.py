@@ -1,4 +1,4 @@
-"""Where training starts: weights of a whole model, or of its backbone alone."""
+"""Initialise a model for training with the weights of a complete model, or of a backbone only."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ _OUTPUT_NORM = re.compile(r"norms\.res\d\.(weight|bias)")  # no classifier has t
 
 
 def start_from(model: OneFormer, path: str | Path, *, reinit_heads: bool, key: str | None = None) -> list[str]:
-    """Copy a whole model's weights into a model that is to be trained, all or none; return what is worth a note.
+    """Copy the weights of a complete model into a model for training, all or none; return notes for the user.
 
     Args:
-        model: Built for training.
+        model: A model that was built for training.
         path: Anything that `oneformer_model.load` reads.
-        reinit_heads: Let the class head keep its fresh weights where it has another number of classes.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
+        reinit_heads: Do not copy a class head with another number of classes, so that it keeps its fresh weights.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
+        CheckpointError: Tensors are missing, unexpected or have the wrong shape; every one is listed.
     """
-    found = sources.read(path, key=key)
-    state = checkpoint.fitting_texts(model, found.state)
+    weights = sources.read(path, key=key)
+    state = checkpoint.fitting_texts(model, weights.state)
     own = model.state_dict()
     heads = [name for name in own if name.startswith(_HEAD) and name in state and state[name].shape != own[name].shape]
     notes = []
     if heads and reinit_heads:
         state = {**state, **{name: own[name] for name in heads}}
-        was, now = len(found.state[heads[0]]) - 1, len(own[heads[0]]) - 1
+        was, now = len(weights.state[heads[0]]) - 1, len(own[heads[0]]) - 1
         notes.append(f"{path}: {was} classes became {now}: started anew: {', '.join(heads)}")
     try:
         checkpoint.load_state(model, state, path)
     except CheckpointError as error:
         hint = "; train.reinit_heads starts heads of another number of classes anew" if heads else ""
         raise CheckpointError(f"{error}{hint}") from None
-    if not checkpoint.has_texts(found.state):
+    if not checkpoint.has_texts(weights.state):
         notes.append(f"{path}: holds no text branch; it starts anew")
     return notes
 
 
 def load_backbone(backbone: nn.Module, path: str | Path | None, key: str | None = None) -> list[str]:
-    """Copy weights into a backbone, all or none; return what is worth a note.
+    """Copy weights into a backbone, all or none; return notes for the user.
 
-    A backbone that initialises itself does so, with or without a file. For others the file is that of a classifier
-    (Swin of its authors or of timm), of a whole model, or names its tensors as the backbone does. Bias tables of
-    another window size are resized.
+    A backbone with its own `initialise` is initialised by that, with or without a file. For other backbones, the file
+    may contain a classifier (Swin by its authors or from timm), a complete model, or tensors with the backbone's own
+    names. Bias tables for another window size are resized.
 
     Raises:
-        CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
+        CheckpointError: Tensors are missing, unexpected or have the wrong shape; every one is listed.
     """
     if isinstance(backbone, Initialising):
         return backbone.initialise(None if path is None else str(path))
@@ -109,7 +109,7 @@ def _has_other_window(name: str, state: Mapping[str, Tensor], own: Mapping[str, 
 
 
 def _resized(table: Tensor, rows: int) -> Tensor:
-    """Resize a bias table ((2 w - 1)^2, M) to another window, bicubically as a picture of M channels."""
+    """Resize a bias table ((2 w - 1)^2, M) to another window size, bicubically, like an image with M channels."""
     square = table.float().T.unflatten(1, (isqrt(len(table)), -1))[None]  # (1, M, 2 w - 1, 2 w - 1)
     edge = isqrt(rows)
     return F.interpolate(square, size=(edge, edge), mode="bicubic", align_corners=False)[0].flatten(1).T

@@ -1,4 +1,4 @@
-"""Weights in: our checkpoints and those of others, from any of which a model can be built or training can start."""
+"""Read the weights of a complete model from our own or foreign checkpoints."""
 
 from __future__ import annotations
 
@@ -34,48 +34,51 @@ OURS = "oneformer"
 
 @dataclass(frozen=True)
 class Weights:
-    """A whole model: where it comes from, its tensors under our names, and what it knows about itself.
-
-    `notes` says what the source does not tell.
-    """
+    """The weights of a complete model, and what is needed to build it."""
 
     source: Path
     kind: str
+    """Which project's format the source has, such as "oneformer"."""
     state: Mapping[str, Tensor]
+    """The tensors under our names."""
     manifest: Manifest
     notes: tuple[str, ...] = ()
+    """One line for each thing that the source does not contain, such as class names."""
 
     def model(self, *, training: bool = False) -> OneFormer:
-        """Return the model in eval mode; `training` builds the text branch, which starts anew where there is none.
+        """Build the model, in eval mode; with `training`, including the text branch (freshly initialised if absent).
 
         Raises:
-            CheckpointError: Tensors are missing, unexpected or misshapen; every one is listed.
+            CheckpointError: Tensors are missing, unexpected or have the wrong shape; every one is listed.
         """
         content = {checkpoint.STATE: self.state, checkpoint.MANIFEST: self.manifest.to_dict()}
         return checkpoint.restore(content, self.source, training=training)
 
 
 def load(path: str | Path, *, training: bool = False, key: str | None = None) -> OneFormer:
-    """Return a model in eval mode; `training` builds and keeps the text branch.
+    """Load a model, in eval mode.
 
     Args:
         path: A checkpoint of ours, a Hugging Face folder, or a file of SHI-Labs or TAO.
-        training: A source that holds no text branch gives a fresh one.
-        key: Of an encrypted file; None takes ONEFORMER_ENCRYPTION_KEY.
+        training: Also build the text branch; if the source has none, it is freshly initialised.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: It cannot be read, or its tensors do not fit each other.
+        CheckpointError: The source cannot be read, or its tensors do not form a model.
     """
     return read(path, key=key).model(training=training)
 
 
 def read(path: str | Path, labels: Labels | None = None, *, key: str | None = None) -> Weights:
-    """Return the weights of a whole model, ours or others'; `labels` name the classes where the source does not.
+    """Read the weights of a complete model from our own or a foreign checkpoint.
 
-    Without a key, ONEFORMER_ENCRYPTION_KEY is taken for an encrypted file.
+    Args:
+        path: As in `load`.
+        labels: The classes, instead of those in the source.
+        key: Key of an encrypted file; None: the value of ONEFORMER_ENCRYPTION_KEY.
 
     Raises:
-        CheckpointError: They are missing, damaged, or hold no whole model.
+        CheckpointError: The source is missing, damaged, or not a complete model.
     """
     source = Path(path)
     if source.is_dir():
@@ -86,7 +89,7 @@ def read(path: str | Path, labels: Labels | None = None, *, key: str | None = No
         content = checkpoint.read(source, key)
     except EncryptionKeyError:
         raise
-    except CheckpointError:  # not ours: the reader of others' files says what it is, or what is wrong
+    except CheckpointError:  # not ours: try it as a foreign checkpoint, with better error messages
         return _file(source, files.tensors(source, key), labels)
     manifest = Manifest.from_dict(content[checkpoint.MANIFEST], source)
     return Weights(source, OURS, content[checkpoint.STATE], replace(manifest, labels=labels or manifest.labels))
@@ -96,15 +99,15 @@ def _folder(source: Path, labels: Labels | None) -> Weights:
     folder = huggingface_folder.read(source)
     table = table_of(folder.tensors, source)
     if table not in (ON_DISK, IN_MEMORY):
-        raise CheckpointError(f"{source}: its config is Hugging Face's, its tensors have the names of {table.kind}")
+        raise CheckpointError(f"{source}: its config is Hugging Face's, but its tensors have the names of {table.kind}")
     state = table.to_ours(folder.tensors)
     notes: list[str] = []
     if labels is None:
         labels = _labels(folder.names, folder.model["sem_seg_head"]["num_classes"], folder.preprocessing, source)
         if folder.names is None:
-            notes.append(f"{source}: names no classes; give them with --label-map")
+            notes.append(f"{source}: contains no class names; set them with --label-map")
         elif folder.preprocessing.things is None:
-            notes.append(f"{source}: does not tell things from stuff: all classes are things; see --label-map")
+            notes.append(f"{source}: does not distinguish things from stuff: all classes are things; see --label-map")
     manifest = _manifest(folder.model, labels, task_length(state) or CONTEXT_LENGTH, folder.preprocessing)
     return Weights(source, table.kind, state, manifest, tuple(notes))
 
@@ -115,36 +118,38 @@ def _file(source: Path, tensors: Mapping[str, Tensor], labels: Labels | None) ->
     table = table_of(tensors, source)
     if table in BACKBONES:
         raise CheckpointError(
-            f"{source}: holds a backbone alone ({table.kind}); name it in model.backbone.pretrained_weights"
+            f"{source}: contains only a backbone ({table.kind}); use it as model.backbone.pretrained_weights"
         )
     state = table.to_ours(tensors)
     if not any(name.startswith("backbone.stages.") for name in state):
-        raise CheckpointError(f"{source}: its backbone is no Swin Transformer; {table.kind} files with one are read")
+        raise CheckpointError(
+            f"{source}: its backbone is not a Swin Transformer, the only one supported in {table.kind} files"
+        )
     section = section_of(state)
     if "text_branch.encoder.token_embedding.weight" in state and "text_branch.logit_scale" not in state:
-        # The original keeps the temperature in its criterion, which published files do not hold.
+        # The original stores the temperature in its criterion, which is not part of published files.
         scale = math.log(1 / section.one_former.contrastive_temperature)
         state["text_branch.logit_scale"] = torch.tensor(scale)
     notes: tuple[str, ...] = ()
     if labels is None:
         labels = _labels(None, section.sem_seg_head.num_classes, Preprocessing(), source)
-        notes = (f"{source}: names no classes; give them with --label-map",)
+        notes = (f"{source}: contains no class names; set them with --label-map",)
     manifest = _manifest(plain(section), labels, task_length(state) or CONTEXT_LENGTH, Preprocessing())
     return Weights(source, table.kind, state, manifest, notes)
 
 
 def table_of(tensors: Mapping[str, Tensor], source: object) -> Table:
-    """Return the naming scheme that tensors follow.
+    """Recognise the naming scheme of tensors.
 
     Raises:
-        CheckpointError: It is none that is known.
+        CheckpointError: No known scheme matches.
     """
     for table in (*WHOLE_MODELS, *BACKBONES):
         if table.marker in tensors:
             return table
-    some = ", ".join(list(tensors)[:3])
-    known = ", ".join(dict.fromkeys(table.kind for table in (*WHOLE_MODELS, *BACKBONES)))
-    raise CheckpointError(f"{source}: its names ({some}, …) are of no known kind: {known}")
+    examples = ", ".join(list(tensors)[:3])
+    supported = ", ".join(dict.fromkeys(table.kind for table in (*WHOLE_MODELS, *BACKBONES)))
+    raise CheckpointError(f"{source}: its tensor names ({examples}, …) match no supported format: {supported}")
 
 
 def _labels(names: list[str] | None, count: int, preprocessing: Preprocessing, source: object) -> Labels:
@@ -160,7 +165,7 @@ def _labels(names: list[str] | None, count: int, preprocessing: Preprocessing, s
     try:
         return Labels.parse(rows, source=f"{source}: id2label")
     except DataError as error:
-        raise CheckpointError(f"{error}; name the classes with --label-map") from None
+        raise CheckpointError(f"{error}; set the classes with --label-map") from None
 
 
 def _manifest(model: dict[str, Any], labels: Labels, length: int, preprocessing: Preprocessing) -> Manifest:
