@@ -67,3 +67,18 @@ def test_a_type_checker_sees_the_same_names():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = oneformer_spec.nonsense
+
+
+def test_a_default_spec_and_a_model_file_touch_no_entry_point():
+    code = (
+        "import importlib.metadata as m\n"
+        "def refuse(**group): raise SystemExit('entry points were read')\n"
+        "m.entry_points = refuse\n"
+        "from oneformer_spec.schema import Spec\n"
+        "import oneformer_spec.segmentation.model_file, oneformer_spec.testing\n"
+        "spec = Spec()\n"
+        "assert spec.model.backbone.type == 'swin' and spec == spec\n"
+        "print(spec.train.loggers[0].type)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "tensorboard\n", "")

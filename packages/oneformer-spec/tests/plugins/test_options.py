@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from oneformer_spec.commands.task_command import run_task
 from oneformer_spec.documents.editor_schema import json_schema
 from oneformer_spec.documents.resolved import dump
 from oneformer_spec.documents.template import field_table, render_spec
@@ -14,6 +15,7 @@ from oneformer_spec.labels import Label, Labels
 from oneformer_spec.loading.load import load_spec, to_dict
 from oneformer_spec.plugins.entries import make
 from oneformer_spec.plugins.option import Entry
+from oneformer_spec.plugins.registry import registry
 from oneformer_spec.segmentation.manifest import Manifest
 
 PLUGIN = """
@@ -68,7 +70,7 @@ def plain(spec, speed, fast=False):
 """
 EVERYWHERE = """
 @hookimpl
-def oneformer_commands(): return [Command("fern", "a:b", "Count.", options=OPTIONS)]
+def oneformer_commands(): return [Command("fern", HERE + ":give", "Count.", options=OPTIONS)]
 @hookimpl
 def oneformer_backbones(): return [Backbone("fern", HERE + ":give", OPTIONS)]
 @hookimpl
@@ -195,6 +197,12 @@ class TestMaking:
     def test_what_it_raises_is_one_line_with_the_plugin(self) -> None:
         with pytest.raises(PluginError, match=r"^loss 'fern' of fern 1\.2 failed: RuntimeError: too wide$"):
             make("loss", Entry("fern", {"width": 99}))
+
+    def test_a_command_gets_its_section_as_keywords(self) -> None:
+        command = registry().command("fern")
+        run_task(command, (), ("fern.width=64",))
+        with pytest.raises(PluginError, match=r"^command 'fern' of fern 1\.2 failed: RuntimeError: too wide$"):
+            run_task(command, (), ("fern.width=99",))
 
     def test_a_name_that_is_not_installed_lists_those_that_are(self) -> None:
         with pytest.raises(SpecError, match="the loss 'frn' is not installed; available: bare, fern"):

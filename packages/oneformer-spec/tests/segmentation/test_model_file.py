@@ -38,6 +38,21 @@ def test_a_threshold_that_is_not_written_is_the_models() -> None:
     assert chosen.fixed_batch == 3
 
 
+class OwnSegmenter(Segmenter):
+    """A runtime's own way to predict, with state of its own."""
+
+    licence = "none"
+
+
+def test_a_runtimes_own_segmenter_is_used_and_stays_as_it_was() -> None:
+    own = OwnSegmenter(segmenter().run, segmenter().manifest)
+    own.licence = "paid"
+    chosen = with_thresholds(own, load_spec([], ["model.test.overlap_threshold=0.9"]).spec)
+    assert isinstance(chosen, OwnSegmenter)
+    assert chosen.licence == "paid"
+    assert (chosen.manifest.thresholds.overlap, own.manifest.thresholds.overlap) == (0.9, 0.7)
+
+
 def test_a_written_threshold_wins_even_when_it_is_the_default() -> None:
     chosen = with_thresholds(segmenter(), load_spec([], ["model.test.object_mask_threshold=0.4"]).spec)
     assert chosen.manifest.thresholds.object_mask == 0.4
