@@ -141,7 +141,7 @@ class TestFile:
         ("train: {seed: 1}\n", "train.sed=1", "did you mean train.seed?"),
         ("train: {seed: 1}\n", "train.seed", "an override is written path.to.field=value"),
         ("dataset:\n  val: &a {batch_size: 2}\n  test: *a\n", "dataset.test.batch_size=4", "change it by hand"),
-        ("train: {seed: 1\n", "train.seed=2", "is no YAML"),
+        ("train: {seed: 1\n", "train.seed=2", "is not valid YAML"),
     ],
 )
 def test_what_cannot_be_done_leaves_the_file_as_it_is(tmp_path, text, override, problem):

@@ -105,7 +105,7 @@ def test_awq_is_refused_where_it_is_asked_for_now():
 
 def test_an_override_stands_in_place_of_the_line(complain):
     assert complain("", ["train.num_epochs=[1"]) == [
-        "train.num_epochs=[1: train.num_epochs: is no YAML: expected ',' or ']', but got '<stream end>'; "
+        "train.num_epochs=[1: train.num_epochs: is not valid YAML: expected ',' or ']', but got '<stream end>'; "
         "a bracket or a quote is not closed"
     ]
     assert complain("train: {seed: 1}", ["train.sed=3"]) == [
@@ -136,7 +136,7 @@ def test_a_value_behind_an_alias_is_found_where_it_is_used(complain):
         (
             "broken.yaml",
             b"train: [1",
-            "broken.yaml:1:10: is no YAML: expected ',' or ']', but got '<stream end>'; "
+            "broken.yaml:1:10: is not valid YAML: expected ',' or ']', but got '<stream end>'; "
             "a bracket or a quote is not closed",
         ),
         ("broken.json", b'{"train": }', "broken.json:1:11: is no JSON: Expecting value"),
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_read(tmp_path, monkeypatch, name, content, proble
 )
 def test_what_is_no_yaml_comes_with_a_guess(complain, text, place, guess):
     (found,) = complain(text)
-    assert found.startswith(f"spec.yaml:{place}: is no YAML: ")
+    assert found.startswith(f"spec.yaml:{place}: is not valid YAML: ")
     assert guess in found
 
 

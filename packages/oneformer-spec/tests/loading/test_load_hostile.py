@@ -40,12 +40,12 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("model_name: a\0b", "1:14: the character NUL"),
         ("model_name: a\x07b", "1:14: the character U+0007"),
         ('model_name: "\\ud83d"', "half a surrogate pair"),
-        ('model_name: "\\UFFFFFFFF"', "is no YAML"),
+        ('model_name: "\\UFFFFFFFF"', "is not valid YAML"),
         ("{a: 1}: 2", "a key must be text"),
         ("a: 1\n---\nb: 2", "2:1: a spec is one YAML document"),
         ("<<: 3", "<< takes a mapping"),
-        ("%YAML 9.0\n---\na: 1", "is no YAML"),
-        ("a: 1\n\tb: 2", "is no YAML"),
+        ("%YAML 9.0\n---\na: 1", "is not valid YAML"),
+        ("a: 1\n\tb: 2", "is not valid YAML"),
     ],
 )
 def test_yaml(tmp_path, monkeypatch, text, problem):

@@ -45,7 +45,7 @@ def load_spec(files: Sequence[str | Path], overrides: Sequence[str] = (), task: 
     """Read spec files, later ones over earlier ones, then `path=value` overrides; with a task, check what it needs.
 
     Raises:
-        SpecError: Something is wrong; every problem is told at once, each with its place.
+        SpecError: Something is wrong; all problems are reported at once, each with its place.
     """
     problems = Problems()
     notes: list[str] = []

@@ -38,7 +38,7 @@ def override_value(keys: Sequence[str], text: str) -> Document:
     """Read an override's value; nobody quotes on a command line, so a field that holds text takes the argument's own.
 
     Raises:
-        SpecError: The value is no YAML.
+        SpecError: The value is not valid YAML.
     """
     leaf = _leaf(keys)
     if leaf is not None and _is_text(leaf, text):

@@ -1,4 +1,4 @@
-"""What is wrong with a spec, collected so that all of it is told at once."""
+"""Collect the problems of a spec, so that all of them are reported at once."""
 
 from __future__ import annotations
 

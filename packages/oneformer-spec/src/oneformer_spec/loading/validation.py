@@ -98,7 +98,7 @@ def _check(
         broken.add(leaf.path)
         place = layer.place((*at, *error.absolute_path))
         if error.instance is None and place in told:
-            continue  # its text could not be read as a value, which is told already
+            continue  # its text could not be read as a value, which is reported already
         problems.add(
             f"{layer.name(leaf.path)}{'.' * isinstance(next(iter(inner), 0), str)}{dotted(inner)}: "
             f"{_message(leaf, inner, error)}",

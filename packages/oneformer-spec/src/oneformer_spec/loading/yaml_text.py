@@ -56,7 +56,7 @@ def read_yaml(text: str, source: str, layer: int = 0) -> Document:
     """Read one YAML document.
 
     Raises:
-        SpecError: The text is no YAML, or passes a bound (size, depth, alias expansion).
+        SpecError: The text is not valid YAML, or passes a bound (size, depth, alias expansion).
     """
     _check_text(text, source)
     from ruamel.yaml import YAML
@@ -70,7 +70,7 @@ def read_yaml(text: str, source: str, layer: int = 0) -> Document:
         raise SpecError(_syntax_problem(error, source)) from None
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError, OverflowError) as error:
         # ruamel answers some malformed escapes and directives with Python's own errors
-        raise SpecError(f"{source}: is no YAML: {error}") from None
+        raise SpecError(f"{source}: is not valid YAML: {error}") from None
     return composer.document
 
 
@@ -292,4 +292,4 @@ def _syntax_problem(error: Any, source: str) -> str:
     reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
     words = " ".join(str(reason).split())
     guess = next((f"; {guess}" for pattern, guess in _GUESSES if re.search(pattern, words)), "")
-    return f"{place}: is no YAML: {words}{guess}"
+    return f"{place}: is not valid YAML: {words}{guess}"
