@@ -25,7 +25,7 @@ from oneformer_spec.schema import Spec
 from oneformer_train import command as commands
 from oneformer_train.batches.loaders import ExampleStream, PositionBatches, TimedLoader, prepare_worker
 from oneformer_train.checkpoints.position import Course
-from oneformer_train.monitoring.loggers import METRICS, read_metrics
+from oneformer_train.monitoring.metrics_table import METRICS, read_metrics
 from oneformer_train.monitoring.stopwatch import Stopwatch
 
 OURS = "oneformer"

@@ -88,8 +88,9 @@ class TrainingModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log scores and loss of all validation pictures."""
         if self.validation is not None:
-            self.log_dict(self.validation.compute())
-            self.log("val_loss", self.validation_loss.compute(self.device))
+            loss = self.validation_loss.compute(self.device)
+            # Curves sends them to the loggers, under names of their own.
+            self.log_dict({**self.validation.compute(), "val_loss": loss}, logger=False)
 
     def on_validation_end(self) -> None:
         """Stop with an evaluator's failure; at an epoch's end its checkpoint comes first."""

@@ -10,19 +10,16 @@ from typing import Literal, TypedDict
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 
 from oneformer_spec.commands.exit import note
-from oneformer_spec.documents.resolved import dump
 from oneformer_spec.processes.world import World
 from oneformer_spec.schema import Spec, TrainSection
 from oneformer_spec.segmentation.manifest import Manifest
 from oneformer_train.checkpoints.files import CheckpointFiles
 from oneformer_train.checkpoints.position import Course
-from oneformer_train.checkpoints.saving import Checkpoints
-from oneformer_train.diagnosis.dry_run import VALIDATION_BATCHES
-from oneformer_train.diagnosis.reproduction import Reproduction
-from oneformer_train.monitoring.step_log import LongLog
-from oneformer_train.optimisation.reduce_on_plateau import AutoReduce
+from oneformer_train.diagnosis.dry_run import VALIDATION_BATCHES, Rehearsal
+from oneformer_train.monitoring.curves import STEPS_PER_ROW
 from oneformer_train.processes.joining import cluster, trainer_settings
 
 
@@ -32,19 +29,12 @@ def make_trainer(
     manifest: Manifest,
     course: Course,
     world: World,
-    watching: Sequence[pl.Callback],
-    *,
-    rehearses: bool,
+    callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger],
 ) -> pl.Trainer:
-    """Return the trainer of one process; `watching` are the callbacks that look on."""
+    """Return the trainer of one process; `course` says how many batches an epoch has."""
     train = spec.train
     torch.backends.cudnn.deterministic = train.cudnn.deterministic
-    callbacks: list[pl.Callback] = [*watching, Reproduction(folder, dump(spec, "train"))]
-    if train.optim.lr_scheduler == "AutoReduce":
-        callbacks.append(AutoReduce(train.optim))
-    if train.verbose:
-        callbacks.append(LongLog())
-    callbacks.append(Checkpoints(folder, train))  # last, to save what the others have seen of a batch
     devices = trainer_settings(train, world)
     return pl.Trainer(
         **devices,
@@ -52,12 +42,13 @@ def make_trainer(
         precision=lightning_precision(train.precision, on_gpu=devices["accelerator"] == "gpu"),
         max_epochs=train.num_epochs,
         accumulate_grad_batches=train.accumulate_grad_batches,
-        limit_val_batches=VALIDATION_BATCHES if rehearses else None,
+        limit_val_batches=VALIDATION_BATCHES if any(isinstance(part, Rehearsal) for part in callbacks) else None,
         num_sanity_val_steps=0,
         benchmark=train.cudnn.benchmark,
-        callbacks=callbacks,
+        callbacks=list(callbacks),
         plugins=[CheckpointFiles(manifest, spec.encryption_key), cluster(world)],
-        logger=False,
+        logger=list(loggers),
+        log_every_n_steps=STEPS_PER_ROW,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -65,8 +56,8 @@ def make_trainer(
     )
 
 
-def quieten_lightning() -> None:
-    """Keep Lightning's advertisements and hints about choices we made on purpose off the terminal."""
+def silence_lightning() -> None:
+    """Silence Lightning's advertisements, and its hints about choices that were made on purpose."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from oneformer_spec.errors import OneFormerError
 from oneformer_spec.schema import Spec
-from oneformer_train.command import run
+from oneformer_train.command import run_here
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
         spec: Spec = pickle.load(source)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        run(spec)
+        run_here(spec)
     except OneFormerError as error:
         return error.exit_code
     except KeyboardInterrupt:

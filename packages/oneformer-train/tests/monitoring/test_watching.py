@@ -28,9 +28,9 @@ from oneformer_train.checkpoints.stop_signals import StoppedError
 from oneformer_train.command import run
 from oneformer_train.loss.criterion import Criterion, LossWeights, PointOptions
 from oneformer_train.module import TrainingModule
-from oneformer_train.monitoring.loggers import METRICS, MetricsTable, read_metrics
+from oneformer_train.monitoring.metrics_table import METRICS, MetricsTable, read_metrics
 from oneformer_train.monitoring.progress import Progress
-from oneformer_train.monitoring.sample_pictures import Gallery, half, truth
+from oneformer_train.monitoring.sample_pictures import SamplePictures, half, truth
 from oneformer_train.monitoring.summary import next_commands, summary
 
 MEASURED = ("speed/", "memory/")
@@ -117,9 +117,10 @@ def test_a_dry_run_fails_as_the_run_would(spec_file: Path, tmp_path: Path) -> No
 
 
 def test_the_summary_tells_last_and_best_scores_of_all_processes_of_a_run(spec_file: Path, tmp_path: Path) -> None:
-    table = MetricsTable(tmp_path / METRICS, last_step=0)
+    table = MetricsTable(tmp_path / METRICS)
+    table.resume(0)
     for epoch, (score, loss) in enumerate([(0.25, 3.0), (0.5, 1.0), (0.4, 2.0)]):
-        table.scalars(epoch, {"epoch": epoch, "val/PQ": score, "val/loss": loss, "val/AP": float("nan")})
+        table.log_metrics({"epoch": epoch, "val/PQ": score, "val/loss": loss, "val/AP": float("nan")}, step=epoch)
     lines = summary(load_spec([spec_file]).spec, tmp_path).splitlines()
     assert lines[:2] == ["PQ 0.400, best 0.500 in epoch 1", "val_loss 2.000, best 1.000 in epoch 1"]
     assert lines[2] == f"trained: {tmp_path}/oneformer_model_latest.pth"
@@ -158,7 +159,7 @@ def test_the_export_that_comes_next_keeps_the_size_of_images(
     assert shlex.split(command)[5:] == expected
 
 
-class TestGallery:
+class TestSamplePictures:
     @pytest.fixture
     def parts(self, spec_file: Path) -> tuple[Any, Manifest]:
         spec = load_spec([spec_file]).spec
@@ -173,7 +174,7 @@ class TestGallery:
             logits[..., 2] = 20.0  # no object
             return logits, np.full((len(image), 5, image.shape[2] // 4, image.shape[3] // 4), -9, dtype=np.float32)
 
-        drawn = Gallery(samples, manifest, count=3).draw(nothing)
+        drawn = SamplePictures(samples, manifest, count=3).draw(nothing)
         assert list(drawn) == [samples[index].name for index in (0, 2, 5)]
         for name, picture in drawn.items():
             (sample,) = [sample for sample in samples if sample.name == name]

@@ -12,8 +12,8 @@ import pytest
 
 from oneformer_spec.loading.load import load_spec
 from oneformer_train.monitoring import weights_and_biases
-from oneformer_train.monitoring.loggers import TensorBoard
-from oneformer_train.monitoring.weights_and_biases import RUN_ID, open_report
+from oneformer_train.monitoring.event_files import TensorBoard
+from oneformer_train.monitoring.weights_and_biases import RUN_ID, wandb_logger
 
 BLOCK, HEADER = 32768, 7  # bytes of a block of the log and of the head of a piece
 
@@ -28,7 +28,10 @@ def no_settings_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def report(folder: Path, *words: str, continues: bool = False) -> Any:
     folder.mkdir(exist_ok=True)
-    return open_report(load_spec([], [f"results_dir={folder}", *words]).spec, folder, continues=continues)
+    logger = wandb_logger(load_spec([], [f"results_dir={folder}", *words]).spec, folder)
+    if logger is not None:
+        logger.resume(10 if continues else 0)
+    return logger
 
 
 def records(folder: Path) -> list[Any]:
@@ -65,7 +68,7 @@ def _entries(log: bytes) -> Iterator[bytes]:
     [
         ("disabled", True, "WANDB_MODE is disabled"),
         ("offline", False, "the package wandb is not installed"),
-        ("online", True, "there is no key"),
+        ("online", True, "no key is set"),
     ],
 )
 def test_one_note_says_what_is_missing(
@@ -99,8 +102,8 @@ class TestOffline:
         folder = tmp_path / "run"
         words = ("wandb.project=mine", "wandb.entity=us", "wandb.group=g", "wandb.tags=[a,b]", "wandb.name=n")
         opened = report(folder, *words, "encryption_key=hidden-key")
-        opened.scalars(10, {"train/loss": 1.5})
-        opened.close(failed=False)
+        opened.log_metrics({"train/loss": 1.5}, step=10)
+        opened.finalize("success")
         found = records(folder)
         (run,) = [record.run for record in found if record.HasField("run")]
         assert (run.project, run.entity, run.run_group, list(run.tags)) == ("mine", "us", "g", ["a", "b"])
@@ -119,16 +122,16 @@ class TestOffline:
         for continues in (False, True, False):
             opened = report(folder, continues=continues)
             identities.append(opened.run.id)
-            opened.close(failed=False)
+            opened.finalize("success")
             assert (folder / RUN_ID).read_text() == identities[-1]
         assert identities[0] == identities[1] != identities[2]
         opened = report(folder, "wandb.run_id=chosen", continues=True)
-        opened.close(failed=False)
+        opened.finalize("success")
         assert opened.run.id == "chosen"
 
     def test_the_name_is_derived_from_the_folder_and_the_time(self, tmp_path: Path) -> None:
         opened = report(tmp_path / "cells")
-        opened.close(failed=False)
+        opened.finalize("success")
         assert opened.run.name.startswith("cells 20")
 
     def test_a_run_that_was_open_before_takes_the_figures_and_stays_open(self, tmp_path: Path) -> None:
@@ -137,17 +140,19 @@ class TestOffline:
         mine = wandb.init(dir=str(tmp_path), project="mine")
         opened = report(tmp_path / "run")
         assert opened.run is mine
-        opened.close(failed=False)
+        opened.finalize("success")
         assert wandb.run is mine
         other = report(tmp_path / "run", "wandb.reinit=true")
         assert other.run.id != mine.id
-        other.close(failed=False)
+        other.finalize("success")
         assert wandb.run is None
 
     def test_a_setting_that_is_refused_there_is_a_note(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert report(tmp_path / "run", "wandb.run_id=a/b") is None
+        refused = report(tmp_path / "run", "wandb.run_id=a/b")
+        refused.log_metrics({"train/loss": 1.5}, step=10)
+        refused.finalize("success")
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
         assert line.startswith("note: wandb: ")
         assert not (tmp_path / "run" / RUN_ID).exists()
@@ -156,18 +161,19 @@ class TestOffline:
         pytest.importorskip("tensorboard")
         folder = tmp_path / "run"
         opened = report(folder, "wandb.sync_tensorboard=true")
-        board = TensorBoard(folder / "tensorboard", last_step=0)
-        for journal in (opened, board):
-            journal.scalars(10, {"train/loss": 1.5})
-        board.close(failed=False)
-        opened.close(failed=False)
+        board = TensorBoard(folder / "tensorboard")
+        board.resume(0)
+        for logger in (opened, board):
+            logger.log_metrics({"train/loss": 1.5}, step=10)
+        board.finalize("success")
+        opened.finalize("success")
         assert [record.tbrecord.log_dir for record in records(folder) if record.HasField("tbrecord")] == [
             str(folder / "tensorboard")
         ]
 
     def test_the_source_is_kept_when_asked_for(self, tmp_path: Path) -> None:
         for name, words in (("without", ()), ("with", ("wandb.save_code=true",))):
-            report(tmp_path / name, *words).close(failed=False)
+            report(tmp_path / name, *words).finalize("success")
         kept = [bool(record.HasField("artifact")) for record in records(tmp_path / "with")]
         assert any(kept)
         assert not any(record.HasField("artifact") for record in records(tmp_path / "without"))

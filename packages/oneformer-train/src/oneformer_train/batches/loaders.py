@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from oneformer_data.sample import Sample
 from oneformer_data.training.pipeline import Example, TrainingPipeline, example_rng, pass_order
+from oneformer_spec.commands.exit import note
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batches.batch import collate
@@ -170,6 +171,13 @@ def batches_per_epoch(num_samples: int, batch_size: int, train: TrainSection) ->
     """
     steps = train.iters_per_epoch or max(1, num_samples // (batch_size * train.accumulate_grad_batches))
     return steps * train.accumulate_grad_batches
+
+
+def note_busy_loaders(spec: Spec) -> None:
+    """Print a note where the run has more loader processes than the machine has cores."""
+    wanted, cores = spec.dataset.train.num_workers * spec.train.num_gpus, os.cpu_count() or 1
+    if wanted > cores:
+        note(f"dataset.train.num_workers: {wanted} loader processes share {cores} cores; fewer may be faster")
 
 
 def prepare_worker(worker_id: int) -> None:

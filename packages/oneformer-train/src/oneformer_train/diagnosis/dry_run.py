@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,6 +21,7 @@ from oneformer_spec.schema import Spec
 from oneformer_spec.schema.train import Checkpointer
 from oneformer_train.batches.batch import Batch
 from oneformer_train.batches.loaders import TimedLoader
+from oneformer_train.checkpoints.position import Course
 from oneformer_train.checkpoints.resume import LATEST, find_start
 from oneformer_train.monitoring.stopwatch import Stopwatch, peak_memory
 
@@ -65,16 +66,16 @@ def shortened(spec: Spec, folder: Path) -> Spec:
 
 
 class Rehearsal(pl.Callback):
-    """Measures a shortened run, and tells what it means for the whole."""
+    """Measures a shortened run, and estimates the whole one from it."""
 
     def __init__(
-        self, spec: Spec, folder: Path, loader: TimedLoader, *, total_batches: int, num_validation_pictures: int
+        self, spec: Spec, short: Spec, loader: TimedLoader, course: Course, samples: Sequence[Sample] | None
     ) -> None:
-        """Measure in `folder` for the run of `spec`: so many batches in all, so many pictures to validate on."""
+        """Measure the run of `short` for that of `spec`, whose epochs `course` counts; `samples` are validated on."""
         self.train = spec.train
-        self.folder = folder
-        self.total_batches = total_batches
-        self.num_pictures = num_validation_pictures
+        self.folder = results_folder(short, "train")
+        self.total_batches = spec.train.num_epochs * course.batches_per_epoch
+        self.num_pictures = len(samples or ())
         self._stopwatch = Stopwatch(loader)
         self._pictures = 0
         self._validation_began = self._validation_seconds = 0.0

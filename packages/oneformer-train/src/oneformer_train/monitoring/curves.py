@@ -1,12 +1,13 @@
-"""The figures of a run by optimiser step, handed to every journal: the same names in all of them."""
+"""The metrics of a run by optimiser step, sent to every logger under the same names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,8 +15,8 @@ from oneformer_train.batches.batch import Batch
 from oneformer_train.batches.loaders import TimedLoader
 from oneformer_train.checkpoints.stop_signals import StoppedError
 from oneformer_train.module import TrainingModule
-from oneformer_train.monitoring.loggers import Journal
-from oneformer_train.monitoring.sample_pictures import Gallery
+from oneformer_train.monitoring.loggers import Resumable, ShowsPictures
+from oneformer_train.monitoring.sample_pictures import SamplePictures
 from oneformer_train.monitoring.stopwatch import Stopwatch, peak_memory
 
 STEPS_PER_ROW = 10
@@ -25,23 +26,22 @@ VALIDATION = "val/"
 class Curves(pl.Callback):
     """Means of the losses over ten steps and at an epoch's end, rates, speed and memory; scores and sample pictures."""
 
-    def __init__(
-        self, open_journals: Callable[[int], Sequence[Journal]], loader: TimedLoader, gallery: Gallery | None
-    ) -> None:
-        """Open the journals with the number of steps that are done when training starts."""
-        self.open_journals = open_journals
-        self.gallery = gallery
-        self.journals: Sequence[Journal] = ()
+    def __init__(self, loader: TimedLoader, samples: SamplePictures | None, settings: Mapping[str, Any]) -> None:
+        """Measure the steps on the batches of `loader`; `settings` is what loggers record about the run."""
+        self.samples = samples
+        self.settings = settings
         self._stopwatch = Stopwatch(loader)
         self._sums: dict[str, Tensor] = {}
         self._batches = self._steps = self._last_row = 0
         self._rates: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take up the curves where the run continues."""
+        """Continue the curves where the run continues."""
         self._steps = self._last_row = trainer.global_step
-        if trainer.is_global_zero:
-            self.journals = self.open_journals(self._steps)
+        for logger in _loggers(trainer):
+            if isinstance(logger, Resumable):
+                logger.resume(self._steps)
+            logger.log_hyperparams(dict(self.settings))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
@@ -70,22 +70,19 @@ class Curves(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the scores, and show what is found in a few pictures; all ranks run the network."""
         assert isinstance(pl_module, TrainingModule)
-        pictures = self.gallery.draw(pl_module.run) if self.gallery is not None else {}
+        pictures = self.samples.draw(pl_module.run) if self.samples is not None else {}
         figures = validation_figures(trainer)
         scores = {f"{VALIDATION}{name.removeprefix('val_')}": value for name, value in figures.items()}
-        for journal in self.journals:
-            journal.scalars(trainer.global_step, {"epoch": trainer.current_epoch, **scores})
-            journal.pictures(trainer.global_step, {f"samples/{name}": pictures[name] for name in pictures})
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the journals."""
-        self._close(failed=False)
+        _log(trainer, {"epoch": trainer.current_epoch, **scores})
+        for logger in _loggers(trainer):
+            if isinstance(logger, ShowsPictures):
+                for name, picture in pictures.items():
+                    logger.log_image(f"samples/{name}", [picture], step=trainer.global_step)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the journals of a run that ends early; what a signal stopped is saved, and belongs into the curves."""
+        """Write the last row of a run that a signal stopped: its state is saved, so it belongs to the curves."""
         if isinstance(exception, StoppedError) and trainer.world_size == 1 and self._steps > self._last_row:
             self._write_row(trainer, pl_module.device)
-        self._close(failed=True)
 
     def _write_row(self, trainer: pl.Trainer, device: torch.device) -> None:
         means = {name: trainer.strategy.reduce(total / self._batches) for name, total in self._sums.items()}
@@ -101,13 +98,7 @@ class Curves(pl.Callback):
         if self._stopwatch.batches == 0:  # nothing but a process's first batch
             row = {name: value for name, value in row.items() if not name.startswith("speed/")}
         self._stopwatch.reset()
-        for journal in self.journals:
-            journal.scalars(trainer.global_step, row)
-
-    def _close(self, *, failed: bool) -> None:
-        journals, self.journals = self.journals, ()
-        for journal in journals:
-            journal.close(failed=failed)
+        _log(trainer, row)
 
 
 def losses(outputs: Mapping[str, Tensor], trainer: pl.Trainer) -> dict[str, Tensor]:
@@ -124,3 +115,14 @@ def learning_rates(optimizer: Optimizer) -> dict[str, float]:
 def validation_figures(trainer: pl.Trainer) -> dict[str, float]:
     """Return what the newest validation logged."""
     return {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith("train")}
+
+
+def _log(trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
+    for logger in _loggers(trainer):
+        logger.log_metrics(dict(metrics), step=trainer.global_step)
+        logger.save()
+
+
+def _loggers(trainer: pl.Trainer) -> Sequence[Logger]:
+    """Return the run's loggers on the first process, none elsewhere: the metrics are those of all processes."""
+    return trainer.loggers if trainer.is_global_zero else ()

@@ -25,7 +25,7 @@ LONGEST_EDGE = 800  # pixels of either half
 PREFERENCE = (Task.PANOPTIC, Task.SEMANTIC, Task.INSTANCE)
 
 
-class Gallery:
+class SamplePictures:
     """The same few pictures after every validation, spread over the data set."""
 
     def __init__(self, samples: Sequence[Sample], manifest: Manifest, count: int = COUNT) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from oneformer_train.module import TrainingModule
 
 
-class LongLog(pl.Callback):
+class StepLog(pl.Callback):
     """Writes to stderr: parts of the network and parameter groups; per step losses, gradients, rates, times, memory."""
 
     def __init__(self) -> None:

@@ -12,7 +12,8 @@ from oneformer_spec.segmentation.frame import SIZE_TOLERANCE
 from oneformer_spec.segmentation.manifest import size_rule
 from oneformer_train.checkpoints.resume import LATEST
 from oneformer_train.monitoring.curves import VALIDATION
-from oneformer_train.monitoring.loggers import METRICS, TENSORBOARD, read_metrics
+from oneformer_train.monitoring.event_files import TENSORBOARD
+from oneformer_train.monitoring.metrics_table import METRICS, read_metrics
 
 OPEN_SIZES = ("swin", "efficientvit")
 """Backbones that are exported with open sizes whatever their options; others may know one size only."""

@@ -1,4 +1,4 @@
-"""Training on several devices and machines: who starts the processes, and how each of them takes part."""
+"""How a process takes part in training on several devices and machines."""
 
 from __future__ import annotations
 
@@ -17,42 +17,36 @@ from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.schema import Spec, TrainSection
 from oneformer_train.processes import group
 from oneformer_train.processes.failures import PeerError, failing_together
-from oneformer_train.processes.launch import launch
-from oneformer_train.processes.places import (
-    check_devices,
-    joined_world,
-    meeting_place,
-    set_variables,
-    share_threads,
-)
+from oneformer_train.processes.places import meeting_place, set_variables, share_threads
 from oneformer_train.processes.sharding import strategy
 
 Guard = Callable[[], AbstractContextManager[None]]
 """Makes a context in which the error of another process is known by its cause."""
 
-Train = Callable[[Spec, World, Guard], None]
+Run = Callable[[World, Guard, Spec], None]
+"""One process's part of a run."""
 
 
-def run_everywhere(spec: Spec, train: Train) -> None:
-    """Call `train` in every process that the spec asks for.
-
-    The processes are those that torchrun or srun started, this one among them; else they are started here.
-
-    Raises:
-        SpecError: The spec asks for devices that are not there, or for other processes than were started.
-    """
-    check_devices(spec.train)
-    world = joined_world(spec.train)
-    if world is None and spec.train.num_gpus * spec.train.num_nodes > 1:
-        launch(spec)
-    elif world is None or world.size == 1:
-        train(spec, ALONE, nullcontext)
-    else:
-        _take_part(spec, world, train)
+def take_part(spec: Spec, world: World | None, run: Run) -> None:
+    """Call `run` in this process: alone where `world` is None or of one process, else once it has met the others."""
+    if world is None or world.size == 1:
+        run(ALONE, nullcontext, spec)
+        return
+    address, port = meeting_place()
+    os.environ.update(set_variables(world, address, port))  # srun's own are other ones
+    share_threads(world)
+    store, _, _ = next(dist.rendezvous(f"tcp://{address}:{port}", world.rank, world.size))
+    guard = partial(failing_together, store, world.rank)
+    device = torch.device("cuda", spec.train.gpu_ids[world.local_rank]) if torch.cuda.is_available() else "cpu"
+    try:
+        with guard(), _heard(world), group.group(world, store, torch.device(device)):
+            run(world, guard, spec)
+    except PeerError as error:
+        raise SystemExit(error.exit_code) from None  # the other process has reported why
 
 
 def trainer_settings(train: TrainSection, world: World) -> dict[str, Any]:
-    """Return what Lightning's trainer is told about devices."""
+    """Return the arguments of Lightning's trainer that choose devices and strategy."""
     gpus = torch.cuda.is_available()
     settings = {
         "accelerator": "gpu" if gpus else "cpu",
@@ -64,27 +58,13 @@ def trainer_settings(train: TrainSection, world: World) -> dict[str, Any]:
 
 
 def cluster(world: World) -> ClusterEnvironment:
-    """Return what tells Lightning who takes part; left alone it would ask SLURM, whose tasks may be others."""
+    """Return where Lightning reads the processes from; by itself it might choose SLURM, whose tasks may be others."""
     return TorchElasticEnvironment() if world.size > 1 else LightningEnvironment()
-
-
-def _take_part(spec: Spec, world: World, train: Train) -> None:
-    address, port = meeting_place()
-    os.environ.update(set_variables(world, address, port))  # srun's own are other ones
-    share_threads(world)
-    store, _, _ = next(dist.rendezvous(f"tcp://{address}:{port}", world.rank, world.size))
-    guard = partial(failing_together, store, world.rank)
-    device = torch.device("cuda", spec.train.gpu_ids[world.local_rank]) if torch.cuda.is_available() else "cpu"
-    try:
-        with guard(), _heard(world), group.group(world, store, torch.device(device)):
-            train(spec, world, guard)
-    except PeerError as error:
-        raise SystemExit(error.exit_code) from None  # the other process has said why
 
 
 @contextlib.contextmanager
 def _heard(world: World) -> Iterator[None]:
-    """Let the first process alone write to the terminal."""
+    """Let only the first process write to the terminal."""
     if world.is_first:
         yield
         return
