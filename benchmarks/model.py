@@ -67,8 +67,8 @@ def train_sides(size: int) -> dict[str, Callable[[], Run]]:
     index[:MASKS] = torch.arange(MASKS)  # a text per mask, then the filler
 
     def ours() -> Run:
-        from oneformer_train.loss.criterion import Target
         from oneformer_train.loss.from_spec import criterion
+        from oneformer_train.loss.matcher import Target
 
         spec = load_spec([], SWIN_TINY).spec
         model = build(spec.model, training=True).train()

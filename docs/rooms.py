@@ -33,7 +33,7 @@ FLOORS = {
     ),
     "train": (
         *("plugin", "processes", "checkpoints", "loss", "batches", "optimisation", "validation", "module"),
-        *("network", "monitoring", "diagnosis", "callbacks", "trainer", "command", "worker"),
+        *("network", "plugin_parts", "monitoring", "diagnosis", "callbacks", "trainer", "command", "worker"),
     ),
     "deploy": (
         *("plugin", "extras", "tensor_names", "layer_patterns", "results", "engines", "runtimes", "quantization"),

@@ -148,3 +148,7 @@ def test_a_field_without_effect_is_named(path: str) -> None:
 
 def test_every_command_that_is_named_is_there() -> None:
     assert {name for row in PENDING for name in row.commands} <= registry().commands.keys()
+
+
+def test_the_documentation_shows_the_parts_that_act(repository: Path) -> None:
+    assert (repository / "tests" / "acts" / "plugin.py").read_text() in (repository / "docs" / "plugins.md").read_text()

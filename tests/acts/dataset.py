@@ -89,6 +89,7 @@ AUGMENTATIONS = (
     Row(f"{AUGMENTATION}.color_prob", "0.0", batches),
     Row(f"{AUGMENTATION}.rotation_prob", "1.0", batches),
     Row(f"{AUGMENTATION}.blur_prob", "1.0", batches),
+    Row(f"{AUGMENTATION}.extra", "['acts.plugin:negative']", batches),
     Row(f"{AUGMENTATION}.erasing_prob", "1.0", batches),
     Row("dataset.cutmix_prob", "1.0", batches),
     Row("dataset.min_scale", "1.0", batches),

@@ -34,7 +34,7 @@ from oneformer_spec.files.encryption import is_encrypted
 from oneformer_spec.processes import shares
 from oneformer_spec.processes.world import World
 from oneformer_train.batches.loaders import course_of, training_loader, validation_loader
-from oneformer_train.monitoring.weights_and_biases import open_report
+from oneformer_train.monitoring.weights_and_biases import wandb_logger
 from oneformer_train.processes.joining import trainer_settings
 
 TEXTS = 4
@@ -154,11 +154,12 @@ def reported(case: Case) -> dict[str, object] | None:
     """Report a run in offline mode and read its settings off it."""
     quiet = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     with patch.dict(os.environ, quiet), _silence():
-        report = open_report(case.spec, case.folder, continues=False)
+        report = wandb_logger(case.spec, case.folder)
         if report is None:
             return None
+        report.resume(0)
         run = report.run
-        report.close(failed=False)
+        report.finalize("success")
     named = {name: getattr(run, name) for name in ("project", "entity", "group", "tags", "name")}
     return named | {
         "is the chosen one": run.id == case.spec.wandb.run_id,

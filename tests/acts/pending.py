@@ -5,14 +5,6 @@ from __future__ import annotations
 from oneformer_spec.commands.unavailable import PENDING, Pending
 from oneformer_spec.schema.tree import Leaf, leaves
 
-# What no rule gives: entries of lists, which name something.
-SETTINGS = {
-    "dataset.augmentation.extra": "['collections:Counter']",
-    "train.losses": "['collections:Counter']",
-    "train.callbacks": "['collections:Counter']",
-    "train.loggers": "[csv]",
-}
-
 
 def waiting() -> list[tuple[Pending, Leaf]]:
     """Return every field that waits, with its row."""
@@ -27,8 +19,6 @@ def waiting() -> list[tuple[Pending, Leaf]]:
 def setting(leaf: Leaf) -> str:
     """Return an override that asks for the feature: another value than the default."""
     default = leaf.default
-    if leaf.path in SETTINGS:
-        return f"{leaf.path}={SETTINGS[leaf.path]}"
     if leaf.option.choices and not isinstance(default, list):
         return f"{leaf.path}={next(choice for choice in leaf.option.choices if choice != default)}"
     match default:

@@ -16,7 +16,7 @@ from parity.pair import LABELS, counterpart, criterion, points, texts
 
 from oneformer_model import OneFormer, task_tokens
 from oneformer_spec.tasks import TASKS, Task
-from oneformer_train.loss.criterion import Target
+from oneformer_train.loss.matcher import Target
 
 STEPS, SIZE, EDGE = 20, 64, 24
 LEARNING_RATE = 1e-4

@@ -19,7 +19,7 @@ from oneformer_model import OneFormer, task_tokens
 from oneformer_model.adapters.huggingface import IN_MEMORY
 from oneformer_model.network import query_decoder
 from oneformer_spec.tasks import TASKS, Task
-from oneformer_train.loss.criterion import Target
+from oneformer_train.loss.matcher import Target
 
 SIZE = 60, 83
 SEED = 1  # with 0 two queries cost the same for a mask, up to rounding, and either side matches another one

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from oneformer_data.tools.show import caption, draw_examples
 from oneformer_data.training.pipeline import example_rng, from_spec, pass_order
 from oneformer_spec.errors import OneFormerError
+from oneformer_spec.plugins.option import Entry
 from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
 
 
@@ -49,6 +52,19 @@ def test_what_is_drawn_is_what_training_sees(spec, tmp_path):
     assert lines[1] == f"panoptic: {len(example.labels)} targets"
     assert "1 x a photo with a ground" in lines
     assert lines[-1].endswith(" x a panoptic photo")
+
+
+def negative():
+    """Return a transform to the negative."""
+    return lambda sample, rng: replace(sample, image=255 - sample.image)
+
+
+def test_transforms_of_plugins_are_shown(spec, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "steps", SimpleNamespace(negative=negative))
+    plain = draw_examples(spec, tmp_path / "plain", 1)
+    augmentation = replace(spec.dataset.augmentation, extra=(Entry("steps:negative"),))
+    changed = draw_examples(replace(spec, dataset=replace(spec.dataset, augmentation=augmentation)), tmp_path / "x", 1)
+    assert plain[0].read_bytes() != changed[0].read_bytes()
 
 
 def test_a_folder_that_cannot_be_written_is_named(spec, tmp_path):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from oneformer_data.datasets import Concatenation, Samples
-from oneformer_data.training.pipeline import Layout, TrainingPipeline, for_validation, from_spec
+from oneformer_data.training.pipeline import Layout, TrainingPipeline, augmentations, for_validation, from_spec
 from oneformer_data.training.tokenizer import tokenize
-from oneformer_spec.errors import SpecError
+from oneformer_spec.errors import PluginError, SpecError
+from oneformer_spec.plugins.option import Entry
 from oneformer_spec.schema import Augmentation, DatasetSection, Spec, Split
 from oneformer_spec.tasks import TASKS, Task, task_row
 
@@ -179,6 +183,87 @@ def test_cutmix_mixes_picture_masks_and_texts_of_one_task(folder, labels):
         texts = [example.text_tokens[index].tolist() for index in example.text_index[: len(example.labels)]]
         assert texts == [list(tokenize("a photo with a square"))] * len(example.labels)
     assert names == {"b/11.png+b/11.png", "b/11.png+b/12.png"}  # a partner of the same data set
+
+
+class Stamp:
+    """A transform: writes its value into the corner, and a mark into the name."""
+
+    def __init__(self, value: int = 9) -> None:
+        self.value = value
+
+    def __call__(self, sample, rng):
+        image = sample.image.copy()
+        image[0, 0] = self.value
+        return replace(sample, name=f"{sample.name}!", image=image)
+
+
+def broken(kind: str):
+    """Return a transform whose results are not valid samples, or that fails."""
+    wrong = {
+        "float": {"image": np.zeros((48, 64, 3), np.float32)},
+        "size": {"image": np.zeros((8, 8, 3), np.uint8)},
+        "large": {"image": np.zeros((99, 8, 3), np.uint8), "id_maps": np.zeros((1, 99, 8), np.int32)},
+    }
+
+    def step(sample, rng):
+        if kind == "fails":
+            raise IndexError("no\nsuch thing")
+        return replace(sample, **wrong[kind]) if kind in wrong else sample.image
+
+    return step
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The transforms as a module that can be imported."""
+    monkeypatch.setitem(sys.modules, "steps", SimpleNamespace(Stamp=Stamp, broken=broken))
+
+
+def extended(spec: Spec, *entries: Entry, **dataset: float) -> Spec:
+    augmentation = replace(spec.dataset.augmentation, extra=entries)
+    return replace(spec, dataset=replace(spec.dataset, augmentation=augmentation, **dataset))
+
+
+@pytest.mark.usefixtures("steps")
+def test_transforms_of_plugins_act_last_in_their_order_before_cutmix(spec):
+    path = "steps:Stamp"
+    acting = augmentations(extended(spec, Entry(path), Entry(path, {"value": 7})).dataset)
+    assert [getattr(step, "entry", None) for step in acting[-3:]] == [None, Entry(path), Entry(path, {"value": 7})]
+    mixed = from_spec(extended(spec, Entry(path), Entry(path, {"value": 7}), cutmix_prob=1.0))
+    for seed in range(9):
+        example = mixed.example(0, np.random.default_rng(seed))
+        assert example.name.count("!!") == 2, "each of the two samples is changed by both steps"
+    plain = from_spec(extended(spec, Entry(path))).example(0, np.random.default_rng(0))
+    mean, std = np.array(spec.dataset.pixel_mean), np.array(spec.dataset.pixel_std)
+    assert plain.image[:, 0, 0] == pytest.approx((9 - mean) / std)
+
+
+@pytest.mark.usefixtures("steps")
+def test_a_pipeline_with_a_function_of_a_plugin_can_be_sent_to_a_process(spec, folder):
+    entry = Entry("steps:broken", {"kind": "none"})
+    sent = pickle.loads(pickle.dumps(augmentations(extended(spec, entry).dataset)[-1]))
+    assert sent.entry == entry
+    with pytest.raises(PluginError, match="it returned ndarray, expected a Sample"):
+        sent(folder.open()[0], np.random.default_rng(0))
+
+
+@pytest.mark.usefixtures("steps")
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("fails", "IndexError: no such thing"),
+        ("other", "it returned ndarray, expected a Sample"),
+        ("float", "it returned an image float32 (48, 64, 3), expected uint8 (H, W, 3)"),
+        ("size", "it returned id maps int32 (1, 48, 64), expected int32 (L, 8, 8)"),
+        ("large", "it returned an image of 99 x 8, larger than train_crop_size, 48 x 64"),
+    ],
+)
+def test_a_transform_that_fails_is_named_with_the_sample(spec, kind, problem):
+    path = "steps:broken"
+    pipeline = from_spec(extended(spec, Entry(path, {"kind": kind}), min_scale=1.0, max_scale=1.0))
+    with pytest.raises(PluginError) as caught:
+        pipeline.example(0, np.random.default_rng(0))
+    assert str(caught.value) == f"transform '{path}' failed: 11.png: {problem}"
 
 
 def test_cutmix_fills_with_the_mean_colour_which_is_zero_once_normalised(folder, labels):

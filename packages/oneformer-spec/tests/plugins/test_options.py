@@ -13,7 +13,7 @@ from oneformer_spec.documents.template import field_table, render_spec
 from oneformer_spec.errors import PluginError, SpecError
 from oneformer_spec.labels import Label, Labels
 from oneformer_spec.loading.load import load_spec, to_dict
-from oneformer_spec.plugins.entries import make
+from oneformer_spec.plugins.entries import make, shared_options
 from oneformer_spec.plugins.option import Entry
 from oneformer_spec.plugins.registry import registry
 from oneformer_spec.segmentation.manifest import Manifest
@@ -190,9 +190,33 @@ class TestMaking:
         assert (options["width"], options["scale"], options["colour"].name) == (64, None, "GREEN")
         assert make("loss", Entry("bare")) == ((), {})
 
+    def test_an_option_named_like_a_key_of_every_entry_is_refused(self, install) -> None:
+        text = """
+        @dataclass(frozen=True)
+        class Heavy:
+            weight: float = 1.0
+
+        @hookimpl
+        def oneformer_losses(): return [Loss("heavy", "heavy_module:Heavy", "heavy_module:Heavy")]
+        """
+        install(heavy=text)
+        (problem,) = problems("train.losses=[heavy]")
+        assert problem.endswith("the option weight is one that every entry of a loss has already")
+
     def test_a_class_path_gets_what_its_signature_names(self) -> None:
         made = make("callback", Entry("fern_module:plain", {"speed": 3}), spec="the spec", folder=2)
         assert made == ("the spec", 3, False)
+
+    def test_the_weight_of_a_loss_is_not_handed_to_it(self) -> None:
+        written = "train.losses=[bare, {type: bare, weight: 2}, {type: fern, weight: 0.5, width: 64}]"
+        bare, heavy, fern = load_spec([], [written]).spec.train.losses
+        assert [shared_options("loss", entry).weight for entry in (bare, heavy, fern)] == [1.0, 2.0, 0.5]
+        assert make("loss", heavy) == ((), {})
+        _, options = make("loss", fern)
+        assert options["width"] == 64
+        assert "weight" not in options
+        argument = "train.losses=[{type: bare, weight: -1}]"
+        assert problems(argument) == (f"{argument}: train.losses[0].weight: found -1, expected a number >= 0",)
 
     def test_what_it_raises_is_one_line_with_the_plugin(self) -> None:
         with pytest.raises(PluginError, match=r"^loss 'fern' of fern 1\.2 failed: RuntimeError: too wide$"):

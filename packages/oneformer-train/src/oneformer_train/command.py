@@ -29,6 +29,7 @@ from oneformer_train.module import TrainingModule
 from oneformer_train.monitoring.loggers import make_loggers
 from oneformer_train.monitoring.summary import summary
 from oneformer_train.network import build_network, load_pretrained
+from oneformer_train.plugin_parts import PluginParts
 from oneformer_train.processes import group
 from oneformer_train.processes.joining import Guard, take_part
 from oneformer_train.processes.launch import launch
@@ -134,13 +135,13 @@ def _train(spec: Spec, start: Start | None, world: World, guard: Guard, *, rehea
     if rehearsed is not None:
         rehearsal = Rehearsal(rehearsed, spec, loader, course_of(rehearsed, len(pipeline), world), samples)
     folder = RunFolder.open(spec, "train") if world.is_first else RunFolder(results_folder(spec, "train"))
-    with folder if world.is_first else nullcontext(), guard(), explaining_memory(spec):
+    parts = PluginParts(spec, folder.path)
+    with folder if world.is_first else nullcontext(), guard(), explaining_memory(spec), parts.named_in_errors():
         total = spec.train.num_epochs * course.batches_per_epoch
         callbacks = make_callbacks(
-            spec, folder, loader, manifest, samples=samples, total_batches=total, rehearsal=rehearsal
+            spec, folder, loader, manifest, samples=samples, total_batches=total, rehearsal=rehearsal, parts=parts
         )
-        loggers = make_loggers(spec, folder.path)
-        trainer = make_trainer(spec, folder.path, manifest, course, world, callbacks, loggers)
+        trainer = make_trainer(spec, folder.path, manifest, course, world, callbacks, make_loggers(spec, parts))
         if start is not None:
             note(f"continuing from {start.path}: {start.epochs_done} epochs, {start.batches_done} batches are done")
         trainer.fit(module, loader, validation_loaders, ckpt_path=start.path if start is not None else None)

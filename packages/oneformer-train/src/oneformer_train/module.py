@@ -17,7 +17,8 @@ from oneformer_spec.schema import TrainSection
 from oneformer_train.batches.batch import Batch
 from oneformer_train.batches.randomness import prepare_step
 from oneformer_train.checkpoints.position import Course, recount
-from oneformer_train.loss.criterion import Criterion, Target
+from oneformer_train.loss.criterion import Criterion
+from oneformer_train.loss.matcher import Target
 from oneformer_train.loss.nonfinite import check_finite
 from oneformer_train.optimisation.optimizer import Trained, optimizer, take_up
 from oneformer_train.optimisation.plateau import Plateau

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oneformer_model import TrainingPrediction
-from oneformer_train.loss.criterion import Criterion, LossWeights, PointOptions, Target, contrastive_loss, dice_loss
+from oneformer_train.loss.criterion import Criterion, LossWeights, PointOptions, contrastive_loss, dice_loss
+from oneformer_train.loss.matcher import Target
+from oneformer_train.processes import group
 
 CLASSES, QUERIES, CHANNELS = 3, 6, 4
 
@@ -46,8 +48,8 @@ def test_every_output_of_every_head_gets_a_gradient() -> None:
     prediction = make_prediction()
     terms = make_criterion()(prediction, make_targets(2, 1), torch.tensor(1.0))
     terms["loss"].backward()
-    for group in prediction:
-        for tensor in group if isinstance(group, tuple) else (group,):
+    for part in prediction:
+        for tensor in part if isinstance(part, tuple) else (part,):
             assert tensor.grad is not None
             assert tensor.grad.abs().sum() > 0
 
@@ -93,6 +95,21 @@ def test_unmatched_queries_weigh_less() -> None:
     assert terms["class"].item() == pytest.approx(2.0 * F.cross_entropy(prediction.class_logits[0][0], wanted).item())
     assert terms["mask"].item() == terms["dice"].item() == 0.0
     terms["loss"].backward()  # an image without any target still trains
+
+
+def test_the_divisor_of_masks_is_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One mask in the batches of two ranks is half a mask per rank; dividing by that would double its loss."""
+    torch.manual_seed(0)
+    prediction, targets, fixed = make_prediction(), make_targets(1, 0), torch.rand(20, 256, 2)
+
+    def terms() -> dict[str, Tensor]:
+        return make_criterion()(prediction, targets, torch.tensor(1.0), draw=lambda masks, n: fixed[: sum(masks), :n])
+
+    alone = terms()
+    monkeypatch.setattr(group, "mean", lambda values: values / 2)
+    found = terms()
+    assert found["mask"] == alone["mask"] > 0
+    assert found["dice"] == alone["dice"] > 0
 
 
 def test_class_loss_is_the_weighted_cross_entropy_of_the_matched_labels() -> None:

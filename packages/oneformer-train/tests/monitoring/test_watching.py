@@ -52,6 +52,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_curves_go_on_where_a_checkpoint_was(spec_file: Path) -> None:
     steps = ("train.checkpoint_interval_unit=step", "train.checkpoint_interval=6", "train.num_epochs=3")
     folder = train(spec_file, *steps)
+    assert len(list((folder / "tensorboard").iterdir())) == 1
     straight = rows(folder)
     losses = [row for row in straight if "train/loss" in row]
     scores = [row for row in straight if "val/PQ" in row]

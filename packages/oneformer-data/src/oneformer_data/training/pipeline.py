@@ -14,6 +14,7 @@ from oneformer_data.opening.loading import joined, open_parts, read_labels
 from oneformer_data.sample import Sample
 from oneformer_data.training import colors, transforms
 from oneformer_data.training.cutmix import cutmix
+from oneformer_data.training.plugin_transforms import PluginTransform
 from oneformer_data.training.targets import targets, texts
 from oneformer_data.training.tokenizer import prompt_row, tokenize
 from oneformer_data.training.transforms import Color, Transform
@@ -214,7 +215,10 @@ def _check_tasks(spec: Spec, parts: Mapping[str, Sequence[Sample]]) -> None:
 
 
 def augmentations(dataset: DatasetSection) -> list[Transform]:
-    """Return the augmentations of a spec in the order in which they act; colours are changed on the small crop."""
+    """Return the augmentations of a spec in the order in which they act; colours are changed on the small crop.
+
+    Those of plugins act last, on the finished crop, before cut-mix joins two samples.
+    """
     wanted = dataset.augmentation
     crop = _crop_size(dataset)
     lsj = partial(transforms.large_scale_jitter, crop=crop, min_scale=dataset.min_scale, max_scale=dataset.max_scale)
@@ -230,6 +234,7 @@ def augmentations(dataset: DatasetSection) -> list[Transform]:
         lsj if wanted.resize == "lsj" else edge,
         partial(transforms.flip, probability=wanted.flip_prob),
         *(partial(step, probability=probability) for probability, step in chosen if probability > 0),
+        *(PluginTransform(entry, largest=crop if wanted.fixed_padding else None) for entry in wanted.extra),
     ]
 
 

@@ -27,10 +27,6 @@ class Pending:
 
 PENDING: tuple[Pending, ...] = (
     Pending("model.sem_seg_head.ignore_value", ("train", "evaluate"), "another class index to ignore"),
-    Pending("dataset.augmentation.extra", ("train",), "augmentation by plugins"),
-    Pending("train.losses", ("train",), "losses of plugins"),
-    Pending("train.callbacks", ("train",), "callbacks of plugins"),
-    Pending("train.loggers", ("train",), "a choice of loggers"),
     Pending("evaluate.num_nodes", ("evaluate",), "scores of several machines (num_gpus takes the devices of one)"),
 )
 

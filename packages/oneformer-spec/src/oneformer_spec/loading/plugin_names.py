@@ -13,7 +13,7 @@ from oneformer_spec.loading.layers import Layer
 from oneformer_spec.loading.problems import Problems, shown
 from oneformer_spec.loading.validation import check_options, dotted, mismatch
 from oneformer_spec.loading.yaml_text import Path
-from oneformer_spec.plugins.entries import GIVEN, is_class_path, part_name, signature_of
+from oneformer_spec.plugins.entries import GIVEN, SHARED, is_class_path, part_name, signature_of, split_options
 from oneformer_spec.plugins.option_tree import Leaf, section_tree
 from oneformer_spec.plugins.option_types import option_types
 from oneformer_spec.plugins.registry import owner, registry, resolve
@@ -128,12 +128,16 @@ class _Reader:
             message = f"{dotted(at)}: found {shown(item)}, expected a name, or {{type: NAME, option: value, ...}}"
             self.problems.add(message, self.layer.place(at))
             return item
-        name, options = written["type"], {key: value for key, value in written.items() if key != "type"}
+        name = written["type"]
+        shared, options = split_options(self.kind, {key: value for key, value in written.items() if key != "type"})
+        if shared:
+            tree = section_tree(SHARED[self.kind], dotted(at))
+            shared = check_options(self.layer, tree, shared, at, self.problems, self.notes)
         if is_class_path(name):
             self._check_keywords(name, options, at)
         elif self.check_name(name, at if isinstance(item, str) else (*at, "type")):
             options = self._checked(name, options, at)
-        return {"type": name, **options} if options else name
+        return {"type": name, **shared, **options} if shared or options else name
 
     def _checked(self, name: str, options: dict[str, Any], at: Path) -> dict[str, Any]:
         kind = option_types(self.kind).kinds.get(name, _NoOptions)

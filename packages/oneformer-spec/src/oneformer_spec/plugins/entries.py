@@ -6,12 +6,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from oneformer_spec.errors import OneFormerError, PluginError, SpecError
 from oneformer_spec.plugins.discovery import one_line
-from oneformer_spec.plugins.option import Entry, stated
+from oneformer_spec.plugins.option import Entry, option, stated
 from oneformer_spec.plugins.option_tree import build, section_tree
 from oneformer_spec.plugins.option_types import option_types
 from oneformer_spec.plugins.packages import unmet
@@ -19,6 +19,17 @@ from oneformer_spec.plugins.registry import declarations, owner, registry, resol
 
 GIVEN: Mapping[str, tuple[str, ...]] = {"callback": ("spec", "folder"), "logger": ("spec", "folder")}
 """What the targets of a kind are given before their options, in this order."""
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """What an entry of `train.losses` may set beside the options of the loss itself."""
+
+    weight: float = option(1.0, minimum=0, help="Factor of the loss in the total.")
+
+
+SHARED: Mapping[str, type] = {"loss": LossEntry}
+"""What the entries of a kind have in common, whichever plugin they name; the plugin's target does not get it."""
 
 CLASS_PATH = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
 
@@ -73,9 +84,23 @@ def entry_keywords(kind: str, entry: Entry) -> dict[str, Any]:
     types = option_types(kind)
     if entry.type in types.failures:
         raise PluginError(f"{part_name(kind, entry.type)} cannot be used: {types.failures[entry.type]}")
+    _, own = split_options(kind, entry.options)
     if is_class_path(entry.type) or entry.type not in types.kinds:
-        return dict(entry.options)
-    return keywords(build(section_tree(types.kinds[entry.type], ""), entry.options))
+        return own
+    return keywords(build(section_tree(types.kinds[entry.type], ""), own))
+
+
+def shared_options(kind: str, entry: Entry) -> Any:
+    """Return what all entries of a kind have in common, such as a `LossEntry`, as this one sets it."""
+    shared, _ = split_options(kind, entry.options)
+    return build(section_tree(SHARED[kind], ""), shared)
+
+
+def split_options(kind: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that all entries of a kind have in common, and those of the plugin."""
+    names = {item.name for item in fields(SHARED[kind])} if kind in SHARED else set()
+    shared = {name: value for name, value in options.items() if name in names}
+    return shared, {name: value for name, value in options.items() if name not in names}
 
 
 def section_keywords(kind: str, name: str, sections: Mapping[str, Any]) -> dict[str, Any]:

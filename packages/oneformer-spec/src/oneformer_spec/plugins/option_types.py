@@ -11,6 +11,14 @@ from typing import Any
 from oneformer_spec.plugins.option_shape import Shape, fits, plain, shape_of
 from oneformer_spec.plugins.registry import declarations, resolve
 
+RESERVED: Mapping[str, tuple[str, ...]] = {
+    "transform": ("type",),
+    "loss": ("type", "weight"),
+    "callback": ("type",),
+    "logger": ("type",),
+}
+"""Keys of an entry of a kind that are not options of the plugin."""
+
 
 @dataclass(frozen=True)
 class OptionTypes:
@@ -49,10 +57,18 @@ def option_types(kind: str) -> OptionTypes:
         if options is None:
             continue
         try:
-            kinds[name] = checked_options(resolve(options))
+            found = checked_options(resolve(options))
+            _check_names(kind, found)
+            kinds[name] = found
         except Exception as error:  # whatever a plugin's module raises, specs without it must load
             failures[name] = f"{options}: {' '.join(str(error).split())}"
     return OptionTypes(kinds, failures)
+
+
+def _check_names(kind: str, options: type) -> None:
+    for item in fields(options):
+        if item.name in RESERVED.get(kind, ()):
+            raise TypeError(f"the option {item.name} is one that every entry of a {kind} has already")
 
 
 def checked_options(kind: Any) -> type:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from oneformer_data.sample import Sample
 from oneformer_data.training.pipeline import Example, TrainingPipeline, example_rng, pass_order
@@ -24,6 +24,7 @@ from oneformer_spec.commands.exit import note
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.schema import DatasetSection, Spec, TrainSection
 from oneformer_train.batches.batch import collate
+from oneformer_train.batches.loader_errors import Batches, Loader, unchanged
 from oneformer_train.checkpoints.position import Course
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -96,20 +97,7 @@ class PictureBatches(Sampler[list[int]]):
         return iter(self.batches)
 
 
-class _Pictures(Dataset[Sample]):
-    """Annotated pictures as a torch data set."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-
-class TimedLoader(DataLoader[Any]):
+class TimedLoader(Loader):
     """A loader that adds up the seconds for which the loop that reads it had to wait."""
 
     seconds_waited: float = 0.0
@@ -131,9 +119,9 @@ def training_loader(pipeline: TrainingPipeline, spec: Spec, course: Course, worl
     """Return the loader of one process's training batches, `Batch`."""
     dataset, train = spec.dataset, spec.train
     return TimedLoader(
-        ExampleStream(pipeline, seed=train.seed),
+        Batches(ExampleStream(pipeline, seed=train.seed), partial(collate, cut_texts=spec.model.text_encoder.causal)),
         batch_sampler=PositionBatches(course, world),
-        collate_fn=partial(collate, cut_texts=spec.model.text_encoder.causal),
+        collate_fn=unchanged,
         num_workers=dataset.train.num_workers,
         persistent_workers=dataset.train.num_workers > 0,
         pin_memory=dataset.pin_memory and torch.cuda.is_available(),
@@ -142,12 +130,12 @@ def training_loader(pipeline: TrainingPipeline, spec: Spec, course: Course, worl
     )
 
 
-def validation_loader(samples: Sequence[Sample], dataset: DatasetSection, world: World = ALONE) -> DataLoader[Any]:
+def validation_loader(samples: Sequence[Sample], dataset: DatasetSection, world: World = ALONE) -> Loader:
     """Return the loader of one process's whole validation pictures, lists of `Sample`, in order."""
-    return DataLoader(
-        _Pictures(samples),
+    return Loader(
+        Batches(samples, list),
         batch_sampler=PictureBatches(len(samples), dataset.val.batch_size, world),
-        collate_fn=list,
+        collate_fn=unchanged,
         num_workers=dataset.val.num_workers,
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # starting to iterate would draw from torch's global one

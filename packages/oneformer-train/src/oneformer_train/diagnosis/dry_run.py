@@ -18,7 +18,7 @@ from oneformer_data.sample import Sample
 from oneformer_spec.commands.run_folder import results_folder
 from oneformer_spec.errors import OneFormerError, SpecError
 from oneformer_spec.schema import Spec
-from oneformer_spec.schema.train import Checkpointer
+from oneformer_spec.schema.train import Checkpointer, TrainSection
 from oneformer_train.batches.batch import Batch
 from oneformer_train.batches.loaders import TimedLoader
 from oneformer_train.checkpoints.position import Course
@@ -61,6 +61,7 @@ def shortened(spec: Spec, folder: Path) -> Spec:
         checkpointer=Checkpointer(),
         resume_training_checkpoint_path=None,
         results_dir=str(folder),
+        loggers=TrainSection().loggers,
     )
     return replace(spec, train=train, wandb=replace(spec.wandb, enable=False))
 

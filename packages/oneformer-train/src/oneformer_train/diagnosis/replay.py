@@ -22,8 +22,8 @@ from oneformer_spec.schema.tree import spec_tree
 from oneformer_train.batches.batch import Batch
 from oneformer_train.batches.randomness import prepare_step
 from oneformer_train.diagnosis.reproduction import REPRODUCTION, batch_of
-from oneformer_train.loss.criterion import Target
 from oneformer_train.loss.from_spec import criterion
+from oneformer_train.loss.matcher import Target
 from oneformer_train.loss.points import DrawPoints
 from oneformer_train.optimisation.freezing import freeze
 

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oneformer_model import TrainingPrediction
-from oneformer_train.loss.matcher import CostWeights, match
+from oneformer_train.loss.matcher import CostWeights, Matches, Target, match, matched_logits
+from oneformer_train.loss.plugin_losses import PluginLoss, single_precision
 from oneformer_train.loss.points import DrawPoints, sample, sample_features, uncertain_points, uniform_points
 from oneformer_train.processes import group
 
@@ -38,24 +39,6 @@ class PointOptions:
     importance_ratio: float
 
 
-@dataclass(frozen=True)
-class Target:
-    """One image's truth for the task that was drawn: labels (N,) int64, masks (N, H, W) bool."""
-
-    labels: Tensor
-    masks: Tensor
-
-
-@dataclass(frozen=True)
-class Matches:
-    """The matched pairs of one head over the batch, M in all."""
-
-    image: Tensor  # (M,) index in the batch
-    query: Tensor  # (M,)
-    target: Tensor  # (M,) index into the batch's concatenated targets
-    counts: list[int]  # pairs of each image
-
-
 class Criterion(nn.Module):
     """Weighted sum of all terms over all heads; everything is computed in single precision.
 
@@ -73,12 +56,17 @@ class Criterion(nn.Module):
         points: PointOptions,
         no_object_weight: float,
         deep_supervision: bool,
+        further: Sequence[PluginLoss] = (),
     ) -> None:
-        """Build the criterion; `no_object_weight` scales the class loss of unmatched queries."""
+        """Build the criterion; `no_object_weight` scales the class loss of unmatched queries.
+
+        `further` losses see the last head alone; their terms join the sum.
+        """
         super().__init__()
         self.weights = weights
         self.points = points
         self.deep_supervision = deep_supervision
+        self.further = tuple(further)
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
         self.register_buffer("empty_weight", empty_weight, persistent=False)
@@ -104,16 +92,19 @@ class Criterion(nn.Module):
         """
         draw = draw or uniform_points(prediction.mask_features.device)
         with torch.autocast(prediction.mask_features.device.type, enabled=False):
-            terms = self._head_terms(prediction, targets, draw, across_ranks)
+            terms, matches = self._head_terms(prediction, targets, draw, across_ranks)
             contrast = contrastive_loss(
                 prediction.queries.float(), prediction.text_queries.float(), logit_scale.float(), across_ranks
             )
-        terms["contrastive"] = self.weights.contrastive * contrast
+            terms["contrastive"] = self.weights.contrastive * contrast
+            for loss in self.further:
+                terms |= loss.terms(single_precision(prediction), targets, matches, terms)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     def _head_terms(
         self, prediction: TrainingPrediction, targets: Sequence[Target], draw: DrawPoints, across_ranks: bool
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Matches]:
+        """Return the weighted terms over all heads, and the matched pairs of the last one."""
         masks = torch.cat([target.masks for target in targets]).float()  # (N, H, W)
         labels = torch.cat([target.labels for target in targets])
         features = prediction.mask_features.float()  # (B, D, h, w)
@@ -133,7 +124,7 @@ class Criterion(nn.Module):
             sums["mask"] = sums["mask"] + mask_loss
             sums["dice"] = sums["dice"] + dice
         factors = {"class": self.weights.classes, "mask": self.weights.mask, "dice": self.weights.dice}
-        return {name: factors[name] * value for name, value in sums.items()}
+        return {name: factors[name] * value for name, value in sums.items()}, matches[-1]
 
     @torch.no_grad()
     def _match(
@@ -203,27 +194,6 @@ class Criterion(nn.Module):
         point_logits = sample(logits.unsqueeze(1), points).squeeze(1)  # (M, P)
         cross_entropy = F.binary_cross_entropy_with_logits(point_logits, truth, reduction="none").mean(1).sum()
         return cross_entropy / num_masks, dice_loss(point_logits, truth).sum() / num_masks
-
-
-def matched_logits(embeddings: Sequence[Tensor], features: Tensor, matches: Sequence[Matches]) -> list[Tensor]:
-    """Return per head the mask logits of its matched queries, (M, h, w), in the order of its matches.
-
-    All heads of an image share one product, so the features' gradient, the largest of all, is made once and not once
-    a head.
-
-    Args:
-        embeddings: Of the masks, (B, Q, D) per head.
-        features: (B, D, h, w).
-        matches: Per head, image by image.
-    """
-    by_image = []
-    for image, planes in enumerate(features.unbind()):
-        chosen = [
-            rows[image, match.query[match.image == image]] for rows, match in zip(embeddings, matches, strict=True)
-        ]
-        product = torch.einsum("md,dhw->mhw", torch.cat(chosen), planes)
-        by_image.append(product.split([len(rows) for rows in chosen]))
-    return [torch.cat(parts) for parts in zip(*by_image, strict=True)]
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,24 @@ class CostWeights:
     classes: float
     mask: float
     dice: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """One image's truth for the task that was drawn: labels (N,) int64, masks (N, H, W) bool."""
+
+    labels: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The matched pairs of one head over the batch, M in all."""
+
+    image: Tensor  # (M,) index in the batch
+    query: Tensor  # (M,)
+    target: Tensor  # (M,) index into the batch's concatenated targets
+    counts: list[int]  # pairs of each image
 
 
 @torch.no_grad()
@@ -36,7 +55,7 @@ def match(
     mask_cost = pairwise_cross_entropy(point_logits.float(), point_targets.float())
     dice_cost = pairwise_dice(point_logits.float(), point_targets.float())
     cost = weights.classes * class_cost + weights.mask * mask_cost + weights.dice * dice_cost
-    # A network that has gone astray gives costs that are no numbers; the losses tell of that better than the solver.
+    # A network that diverged gives costs that are not finite; the losses report that better than the solver does.
     queries, targets = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
     device = labels.device
     return torch.as_tensor(queries, device=device), torch.as_tensor(targets, device=device)
@@ -56,3 +75,24 @@ def pairwise_dice(logits: Tensor, targets: Tensor) -> Tensor:
     overlap = 2.0 * (inside @ targets.T)
     total = inside.sum(1)[:, None] + targets.sum(1)[None, :]
     return 1.0 - (overlap + 1.0) / (total + 1.0)
+
+
+def matched_logits(embeddings: Sequence[Tensor], features: Tensor, matches: Sequence[Matches]) -> list[Tensor]:
+    """Return per head the mask logits of its matched queries, (M, h, w), in the order of its matches.
+
+    All heads of an image share one product, so the features' gradient, the largest of all, is made once and not once
+    a head.
+
+    Args:
+        embeddings: Of the masks, (B, Q, D) per head.
+        features: (B, D, h, w).
+        matches: Per head, image by image.
+    """
+    by_image = []
+    for image, planes in enumerate(features.unbind()):
+        chosen = [
+            rows[image, match.query[match.image == image]] for rows, match in zip(embeddings, matches, strict=True)
+        ]
+        product = torch.einsum("md,dhw->mhw", torch.cat(chosen), planes)
+        by_image.append(product.split([len(rows) for rows in chosen]))
+    return [torch.cat(parts) for parts in zip(*by_image, strict=True)]

@@ -29,7 +29,7 @@ class TensorBoard(Logger):
     """Writes an event file per process start; TensorBoard shows those of a folder as one run."""
 
     def __init__(self, folder: Path) -> None:
-        """Write into `folder`, which is made when the file is opened."""
+        """Write into `folder` once `resume` has been called."""
         super().__init__()
         self.folder = folder
         self._writer: Any = None
@@ -51,17 +51,15 @@ class TensorBoard(Logger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> SummaryWriter:
-        """The writer, for what a callback of your own adds to it."""
-        if self._writer is None:
-            self._writer = self._open()
+    def experiment(self) -> Any:
+        """The `SummaryWriter`, for what a callback of your own adds; before training starts it ignores everything."""
         return self._writer
 
     @rank_zero_only
     def resume(self, step: int) -> None:
         """Continue after `step` optimiser steps: TensorBoard hides what an earlier process wrote about later ones."""
-        self._close()
-        self._writer = self._open(purge_step=step + 1)
+        # The suffix keeps the files of two processes apart that start within a second.
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1, filename_suffix=f".{time.time_ns()}")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -83,13 +81,5 @@ class TensorBoard(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the file."""
-        self._close()
-
-    def _open(self, **options: int) -> Any:
-        # The suffix keeps the files of two processes apart that start within a second.
-        return SummaryWriter(str(self.folder), filename_suffix=f".{time.time_ns()}", **options)
-
-    def _close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self.experiment.close()
+        self._writer = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from pytorch_lightning.loggers.logger import Logger
 
 from oneformer_spec.schema import Spec
-from oneformer_train.monitoring.event_files import tensorboard_logger
-from oneformer_train.monitoring.metrics_table import csv_logger
 from oneformer_train.monitoring.weights_and_biases import wandb_logger
+from oneformer_train.plugin_parts import PluginParts
 
 
 @runtime_checkable
@@ -32,11 +30,15 @@ class ShowsPictures(Protocol):
         """Record pictures, RGB (H, W, 3), under one name."""
 
 
-def make_loggers(spec: Spec, folder: Path) -> list[Logger]:
-    """Return the loggers of a run in `folder`.
+def make_loggers(spec: Spec, parts: PluginParts) -> list[Logger]:
+    """Return the loggers of a run: those of `train.loggers`, and that of Weights & Biases where `wandb.*` asks for it.
 
-    The one of Weights & Biases comes first: it has to begin before TensorBoard's file is opened to copy what is
-    written there.
+    It comes first: it has to begin before TensorBoard's file is opened to copy what is written there.
+
+    Raises:
+        SpecError: A logger is not installed.
+        PluginError: A logger cannot be made.
     """
-    report = wandb_logger(spec, folder)
-    return [*([report] if report is not None else []), csv_logger(spec, folder), tensorboard_logger(spec, folder)]
+    report = wandb_logger(spec, parts.folder)
+    chosen: list[Logger] = [parts.make("logger", entry, Logger) for entry in spec.train.loggers]
+    return [*([report] if report is not None else []), *chosen]

@@ -20,12 +20,19 @@ OPEN_SIZES = ("swin", "efficientvit")
 
 
 def summary(spec: Spec, folder: Path) -> str:
-    """Return the summary of the run in `folder`; scores of earlier processes of the run count."""
+    """Return the summary of the run in `folder`; scores of earlier processes of the run count.
+
+    Scores and curves are those that the loggers `csv` and `tensorboard` wrote.
+    """
+    board = shlex.join(["tensorboard", "--logdir", str(folder / TENSORBOARD)])
+    curves = [
+        text for name, text in ((METRICS, str(folder / METRICS)), (TENSORBOARD, board)) if (folder / name).exists()
+    ]
     return "\n".join(
         [
             *scores(folder),
             f"trained: {folder / LATEST}",
-            f"curves:  {folder / METRICS}, {shlex.join(['tensorboard', '--logdir', str(folder / TENSORBOARD)])}",
+            *([f"curves:  {', '.join(curves)}"] if curves else []),
             "next:",
             *(f"  {command}" for command in next_commands(spec, folder)),
         ]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from oneformer_data.training.pipeline import Example, TrainingPipeline, example_rng
 from oneformer_model import OneFormer
 from oneformer_spec.processes.world import ALONE, World
 from oneformer_spec.schema import Spec
 from oneformer_train.batches.batch import Batch, collate
+from oneformer_train.batches.loader_errors import Batches, Loader, unchanged
 from oneformer_train.batches.loaders import PictureBatches, prepare_worker
-from oneformer_train.loss.criterion import Criterion, Target
+from oneformer_train.loss.criterion import Criterion
+from oneformer_train.loss.matcher import Target
 from oneformer_train.loss.points import uniform_points
 from oneformer_train.processes import group
 
@@ -64,12 +65,12 @@ class _Examples(Dataset[Example]):
         return self.pipeline.example(index, example_rng(_SEED, index))
 
 
-def validation_loss_loader(pipeline: TrainingPipeline, spec: Spec, world: World = ALONE) -> DataLoader[Any]:
+def validation_loss_loader(pipeline: TrainingPipeline, spec: Spec, world: World = ALONE) -> Loader:
     """Return the loader of what one process computes the validation loss on, `Batch` or None, in order."""
-    return DataLoader(
-        _Examples(pipeline),
+    return Loader(
+        Batches(_Examples(pipeline), partial(_collated, cut_texts=spec.model.text_encoder.causal)),
         batch_sampler=PictureBatches(len(pipeline), spec.dataset.val.batch_size, world),
-        collate_fn=partial(_collated, cut_texts=spec.model.text_encoder.causal),
+        collate_fn=unchanged,
         num_workers=spec.dataset.val.num_workers,
         worker_init_fn=prepare_worker,
         generator=torch.Generator(),  # starting to iterate would draw from torch's global one
