@@ -119,7 +119,7 @@ def test_without_the_package_that_checks_data_its_command_is_named(plugin: Path,
     file.write_text("train: {num_epochs: 2}")
     found = only_leaf_tools("validate", "-e", str(file), "--data")
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == "--data needs oneformer-data; get it with: python -m pip install 'oneformer-data'\n"
+    assert found.stderr == "--data needs oneformer-data; install it with: python -m pip install 'oneformer-data'\n"
 
 
 def test_what_a_task_would_refuse_is_not_valid_for_it(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _data_problems() -> Callable[[Spec], Iterable[str]]:
     """
     if "dataset" not in registry().commands:
         package = VERB_PACKAGES["dataset"]
-        raise UsageError(f"--data needs {package}; get it with: python -m pip install '{package}'")
+        raise UsageError(f"--data needs {package}; install it with: python -m pip install '{package}'")
     found: Callable[[Spec], Iterable[str]] = resolve(DATA_PROBLEMS)
     return found
 

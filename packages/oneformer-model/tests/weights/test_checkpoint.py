@@ -129,7 +129,7 @@ def test_a_manifest_that_cannot_be_built_is_one_line(tmp_path, training_model, m
     model = {**manifest.model, "backbone": {**manifest.model["backbone"], "type": "of-a-plugin"}}
     lacking = replace(manifest, model=model, plugins={"backbone of-a-plugin": "moss-tools==1.2"})
     checkpoint.save(path, state_dict=training_model.state_dict(), manifest=lacking)
-    message = r"its model cannot be built: .*of-a-plugin.*; get it with: python -m pip install 'moss-tools==1\.2'$"
+    message = r"its model cannot be built: .*of-a-plugin.*; install it with: python -m pip install 'moss-tools==1\.2'$"
     with pytest.raises(CheckpointError, match=message):
         oneformer_model.load(path)
 

@@ -331,5 +331,5 @@ class TestTraces:
         manifest = Manifest.from_dict(Manifest.from_spec(spec, labels, {}).to_dict(), "model.pth")
         assert manifest.plugins == {"backbone fern": "fern==1.2", "loss bare": "fern==1.2"}
         assert "swin" not in manifest.model["backbone"]
-        assert manifest.cure("backbone", "fern") == "; get it with: python -m pip install 'fern==1.2'"
+        assert manifest.cure("backbone", "fern") == "; install it with: python -m pip install 'fern==1.2'"
         assert Manifest.from_spec(load_spec([]).spec, labels, {}).plugins == {}

@@ -303,7 +303,7 @@ def test_one_name_in_two_kinds_is_no_clash(install):
 def test_a_missing_verb_names_the_pip_command(verb, package):
     with pytest.raises(UsageError) as caught:
         registry.Registry().command(verb)
-    assert str(caught.value) == f"{verb} is not installed here; get it with: python -m pip install '{package}'"
+    assert str(caught.value) == f"{verb} is not installed here; install it with: python -m pip install '{package}'"
 
 
 def test_an_unknown_verb_lists_the_known_ones():
@@ -324,7 +324,7 @@ def test_a_missing_runtime_that_is_named_gives_the_pip_command(name, package):
     with pytest.raises(UsageError) as caught:
         registry.Registry().runtime("model.onnx", name)
     assert str(caught.value) == (
-        f"runtime {name!r} is not installed here; get it with: python -m pip install '{package}'"
+        f"runtime {name!r} is not installed here; install it with: python -m pip install '{package}'"
     )
 
 

@@ -35,7 +35,7 @@ def run(spec: Spec, *, force: bool = False) -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"export needs {', '.join(missing)}; get it with: python -m pip install 'oneformer-model[onnx]'"
+            f"export needs {', '.join(missing)}; install it with: python -m pip install 'oneformer-model[onnx]'"
         )
     target = Path(options.onnx_file) if options.onnx_file else results_folder(spec, "export") / FILE_NAME
     if target.exists() and not force:

@@ -21,7 +21,7 @@ def get(data: Mapping[str, Any], path: str) -> Any:
 
 
 def has(data: Mapping[str, Any], path: str) -> bool:
-    """Tell whether a dotted path is set."""
+    """Whether a dotted path is set."""
     try:
         get(data, path)
     except KeyError:

@@ -105,7 +105,7 @@ def opened(item: Field[Any]) -> str | None:
 
 
 def is_option(item: Field[Any]) -> bool:
-    """Tell whether a dataclass field can be set in a spec file."""
+    """Whether a dataclass field can be set in a spec file."""
     return item.metadata.get(METADATA, Option(help="")) is not None
 
 

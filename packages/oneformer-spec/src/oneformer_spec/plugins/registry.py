@@ -110,7 +110,7 @@ class Registry:
         package = VERB_PACKAGES.get(name)
         if package is None:
             raise UsageError(f"no command {name!r}; installed: {', '.join(sorted(self.commands))}")
-        raise UsageError(f"{name} is not installed here; get it with: python -m pip install '{package}'")
+        raise UsageError(f"{name} is not installed here; install it with: python -m pip install '{package}'")
 
     def quantizer(self, name: str) -> Quantizer:
         """Return the library that `quantize.backend` names; its absence names the package that brings it.
@@ -152,7 +152,7 @@ class Registry:
         if name not in self.runtimes:
             self._refuse_clash("runtime", name)
             package, known = RUNTIME_PACKAGES.get(name), ", ".join(self.runtimes) or "none"
-            cure = f"get it with: python -m pip install '{package}'" if package else f"there are {known}"
+            cure = f"install it with: python -m pip install '{package}'" if package else f"there are {known}"
             raise UsageError(f"runtime {name!r} is not installed here; {cure}")
         runtime = self.runtimes[name]
         if suffix not in (*runtime.suffixes, *runtime.also):

@@ -97,7 +97,7 @@ class Manifest:
     def cure(self, kind: str, name: str) -> str:
         """Return how to get the plugin that training took something from, such as a backbone; empty where unknown."""
         requirement = self.plugins.get(f"{kind} {name}")
-        return f"; get it with: python -m pip install '{requirement}'" if requirement else ""
+        return f"; install it with: python -m pip install '{requirement}'" if requirement else ""
 
     def with_fixed_size(self, size: Size) -> Manifest:
         """Return the manifest of the same model exported at one input size (height, width)."""
