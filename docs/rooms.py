@@ -28,8 +28,8 @@ FLOORS = {
         *("evaluation", "convert", "tools", "commands"),
     ),
     "model": (
-        *("plugin", "network", "backbones", "build", "testing"),
-        *("adapters", "weights", "runtime", "onnx_export", "commands"),
+        *("plugin", "network", "backbones", "build"),
+        *("adapters", "weights", "runtime", "onnx_export", "testing", "commands"),
     ),
     "train": (
         *("plugin", "processes", "checkpoints", "loss", "batches", "optimisation", "validation", "module"),

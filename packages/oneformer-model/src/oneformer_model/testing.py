@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,10 +21,15 @@ from oneformer_spec.plugins.registry import resolve
 
 SIZES = ((64, 64), (61, 83))
 _HEAVY = ("torch", "timm")
+_EXPORTERS = ("onnx", "onnxruntime", "onnxscript", "onnxslim", "onnx_ir")
+_EXPORT_TOLERANCE = 1e-3  # of the largest value
 
 
 def check_backbone(declaration: hooks.Backbone, **options: Any) -> None:
     """Check a declared backbone; `options` make it small, the rest takes its defaults.
+
+    Parameters that do not require gradients are taken for frozen. Where the packages of `oneformer-model[onnx]` are
+    installed, the backbone is written as an ONNX graph too, whose maps are compared.
 
     Raises:
         AssertionError: It breaks the contract; the message says where.
@@ -45,6 +51,8 @@ def check_backbone(declaration: hooks.Backbone, **options: Any) -> None:
         _check_stages(declaration.name, backbone)
     if isinstance(backbone, Resampling):
         _check_resampling(declaration.name, backbone)
+    if all(find_spec(name) for name in _EXPORTERS):
+        _check_export(declaration.name, _module(backbone))
 
 
 def _require(condition: bool, message: str) -> None:
@@ -98,7 +106,7 @@ def _check_outputs(name: str, backbone: Backbone, size: tuple[int, int]) -> None
 
 
 def _check_gradients(name: str, backbone: Backbone) -> None:
-    """Every parameter learns; with recomputed activations the gradients are the same."""
+    """Every parameter that is not frozen learns; with recomputed activations the gradients are the same."""
     gradients = _gradients(backbone)
     unreached = [key for key, value in gradients.items() if value is None]
     _require(not unreached, f"{name}: no gradient reaches {', '.join(unreached)}")
@@ -119,7 +127,7 @@ def _gradients(backbone: Backbone) -> Mapping[str, Tensor | None]:
     torch.manual_seed(0)  # dropout and drop path draw the same
     outputs = backbone(torch.randn(2, 3, 64, 64))
     torch.stack([value.square().mean() for value in outputs.values()]).sum().backward()
-    return {key: parameter.grad for key, parameter in module.named_parameters()}
+    return {key: parameter.grad for key, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def _check_stages(name: str, backbone: Staged) -> None:
@@ -146,6 +154,30 @@ def _check_resampling(name: str, backbone: Resampling) -> None:
     after = module.state_dict()
     same = list(before) == list(after) and all(torch.equal(value, after[key]) for key, value in before.items())
     _require(same, f"{name}: at_size leaves the backbone changed")
+
+
+def _check_export(name: str, backbone: nn.Module) -> None:
+    """A graph of one size can be written, and gives the backbone's maps."""
+    from oneformer_model.onnx_export.backbone import exported_maps  # needs onnx
+
+    image = torch.randn(1, 3, *SIZES[-1])
+    with torch.no_grad():
+        expected = backbone.eval()(image)
+    try:
+        found = exported_maps(backbone, image)
+    except Exception as error:  # torch's exporter and onnxruntime have many kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise AssertionError(
+            f"{name}: cannot be exported to ONNX: {reason}. A backbone that resamples tables, such as learned "
+            "positions, to the size of each image offers `at_size` (oneformer_model.backbones.Resampling)"
+        ) from error
+    for (output, value), other in zip(expected.items(), found, strict=True):
+        difference = float((other - value).abs().max() / value.abs().max())
+        _require(
+            difference <= _EXPORT_TOLERANCE,
+            f"{name}: {output} of its ONNX graph differs by {difference:.1g} of the largest value. A backbone whose "
+            "tables depend on the size of each image offers `at_size` (oneformer_model.backbones.Resampling)",
+        )
 
 
 def _module(backbone: object) -> nn.Module:

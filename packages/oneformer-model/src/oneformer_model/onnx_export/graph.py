@@ -91,7 +91,7 @@ def write_graph(
     if opset > newest:
         raise OneFormerError(f"export.opset_version: {opset}: onnx {onnx.__version__} knows opsets up to {newest}")
     write = _write_dynamo if opset >= FIRST_DYNAMO_OPSET and not shape.is_open else _write_torchscript
-    with torch.no_grad(), _exportable(model, shape, opset), _quiet(verbose):
+    with torch.no_grad(), _exportable(model, shape, opset), quiet(verbose):
         try:
             if shape.is_open:
                 _check_layout(model)
@@ -186,14 +186,11 @@ def _write_dynamo(
 @contextlib.contextmanager
 def _exportable(model: OneFormer, shape: Shape, opset: int) -> Iterator[None]:
     """Sample deformable attention by what the operator set has, and resample no table in a graph of one size."""
-    backbone: object = model.backbone
     modules = [module for module in model.modules() if isinstance(module, DeformableAttention)]
     before = [module.sampler for module in modules]
     for module in modules:
         module.sampler = sample_grids if opset >= GRID_SAMPLE_OPSET else sample_rows
-    held: AbstractContextManager[None] = contextlib.nullcontext()
-    if isinstance(backbone, Resampling) and not shape.is_open:
-        held = backbone.at_size(shape.height, shape.width)
+    held = contextlib.nullcontext() if shape.is_open else held_at(model.backbone, shape.height, shape.width)
     try:
         with held:
             yield
@@ -202,8 +199,13 @@ def _exportable(model: OneFormer, shape: Shape, opset: int) -> Iterator[None]:
             module.sampler = sampler
 
 
+def held_at(backbone: object, height: int, width: int) -> AbstractContextManager[None]:
+    """Resample a backbone's tables to one size of images beforehand, where it has such tables."""
+    return backbone.at_size(height, width) if isinstance(backbone, Resampling) else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
+def quiet(verbose: bool = False) -> Iterator[None]:
     """Keep the exporters' warnings to themselves: the comparison afterwards is what counts."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
