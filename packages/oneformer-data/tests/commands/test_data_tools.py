@@ -128,7 +128,7 @@ def test_convert_leaves_wrong_pictures_out_when_asked_to(files, folder, tmp_path
     with pytest.raises(DataError, match="1 of 2 images cannot be converted"):
         dataset(*words)
     result = dataset(*words, "--skip-bad")
-    assert result.stdout.startswith("1 images, 1 left out. ")
+    assert result.stdout.startswith("1 images, 1 skipped. ")
 
 
 def test_convert_refuses_other_formats(files, tmp_path):

@@ -42,7 +42,7 @@ def pictures(folder, labels):
 
 def written(pictures, output, **options):
     told: list[str] = []
-    return convert(pictures, output, tell=told.append, **options), told
+    return convert(pictures, output, on_problem=told.append, **options), told
 
 
 def source_of(report, format):
@@ -112,7 +112,7 @@ def test_masks_of_large_category_ids_have_16_bits(folder, output):
     written(Annotated(folder.root / "images", labels, [partial(samples.__getitem__, 0)], tuple(OutputFormat)), output)
     assert set(np.unique(read_classes(output / "semantic" / "11.png"))) == {3, 40_000}
     labels = Labels.parse([{"id": 70_000, "name": "ground"}], source="labels")
-    with pytest.raises(DataError, match="category 70000: does not fit into a mask of 16 bits"):
+    with pytest.raises(DataError, match="category 70000: does not fit into a 16-bit mask"):
         written(Annotated(folder.root / "images", labels, (), tuple(OutputFormat)), output / "more")
 
 
@@ -162,7 +162,7 @@ def test_one_wrong_picture_and_nothing_is_written_but_every_problem_is_told(pict
     told: list[str] = []
     with pytest.raises(DataError, match=r"^2 of 4 images cannot be converted, so nothing was written; --skip-bad"):
         convert(Annotated(pictures.images, pictures.labels, [bad, *pictures.loads, bad], tuple(OutputFormat)), output,
-                tell=told.append)  # fmt: skip
+                on_problem=told.append)  # fmt: skip
     assert told == ["a.png: is wrong"] * 2
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -230,7 +230,7 @@ def test_two_pictures_that_would_share_a_png_are_told(labels, tmp_path, output):
     loads = [partial(sample, name) for name in ("a/b.jpg", "b.jpg", "a/b.png", "b.jpg")]
     told: list[str] = []
     with pytest.raises(DataError, match="2 of 4 images"):
-        convert(Annotated(tmp_path, labels, loads, tuple(OutputFormat)), output, tell=told.append)
+        convert(Annotated(tmp_path, labels, loads, tuple(OutputFormat)), output, on_problem=told.append)
     assert told == ["a/b.png: and a/b.jpg would share the file a/b.png", "b.jpg: has two annotations"]
 
 
@@ -247,7 +247,9 @@ def test_panoptic_annotations_suffice_for_what_they_hold(folder, tmp_path, outpu
     path.write_text(json.dumps(rows))
     pictures = panoptic_source(folder, f"{path}")
     assert pictures.formats == (OutputFormat.INSTANCE, OutputFormat.SEMANTIC)
-    with pytest.raises(UsageError, match="--to panoptic: these annotations suffice for instance, semantic alone"):
+    with pytest.raises(
+        UsageError, match=r"--to panoptic: these annotations can only be written as instance, semantic$"
+    ):
         written(pictures, output, formats=[OutputFormat.PANOPTIC])
     path.write_text(json.dumps([{**row, "isthing": 0} for row in rows]))
     assert panoptic_source(folder, f"{path}").formats == (OutputFormat.SEMANTIC,)

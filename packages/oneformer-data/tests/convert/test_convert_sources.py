@@ -16,7 +16,7 @@ from oneformer_data.convert import ade20k, cityscapes, labelme, voc
 from oneformer_data.convert.class_masks import known_labels
 from oneformer_data.convert.conversion import convert
 from oneformer_data.convert.outputs import OutputFormat
-from oneformer_data.convert.shapes import draw
+from oneformer_data.convert.shapes import rasterise
 from oneformer_data.opening.loading import open_source
 from oneformer_data.opening.sources import Source
 from oneformer_spec.errors import DataError
@@ -156,7 +156,7 @@ def test_a_voc_object_is_of_the_class_that_most_of_its_pixels_have(pascal):
     assert segments(first(pictures), pictures.labels)[1] == ("dog", 9, False)
     classes[:3, 3:6] = 0
     palette(pascal / "SegmentationClass" / "2007_000032.png", classes)
-    with pytest.raises(DataError, match="object 2 lies on background alone"):
+    with pytest.raises(DataError, match="object 2 covers background alone"):
         first(open_voc(pascal))
 
 
@@ -192,7 +192,7 @@ def test_masks_and_pictures_must_fit(pascal):
     with pytest.raises(DataError, match=r"2007_000032\.png: is 8x6 but the image is 6x8"):
         first(open_voc(pascal))
     (pascal / "JPEGImages" / "2007_000032.jpg").unlink()
-    with pytest.raises(DataError, match=r"2007_000032\.png: has no picture below .*JPEGImages \(1 masks have none\)"):
+    with pytest.raises(DataError, match=r"2007_000032\.png: has no image below .*JPEGImages \(1 masks have none\)"):
         open_voc(pascal)
     picture(pascal / "JPEGImages" / "2007_000032.jpg")
     picture(pascal / "JPEGImages" / "2007_000032.png")
@@ -203,7 +203,7 @@ def test_masks_and_pictures_must_fit(pascal):
 def test_folders_must_hold_masks(tmp_path):
     picture(tmp_path / "images" / "a.jpg")
     (tmp_path / "masks").mkdir()
-    with pytest.raises(DataError, match="masks: holds no masks"):
+    with pytest.raises(DataError, match="masks: contains no masks"):
         ade20k.read(tmp_path / "images", tmp_path / "masks")
     with pytest.raises(DataError, match="nothing: does not exist"):
         cityscapes.read(tmp_path / "images", tmp_path / "nothing")
@@ -255,7 +255,7 @@ def open_labelme(root, label_map=None):
 
 def test_labelme_names_that_number_themselves_are_told(labelled, capsys):
     open_labelme(labelled)
-    assert "give --label-map" in capsys.readouterr().err
+    assert "as --label-map" in capsys.readouterr().err
 
 
 def test_labelme_groups_join_parts_of_one_name(labelled):
@@ -275,7 +275,7 @@ def test_labelme_names_may_come_from_a_label_map(labelled):
     assert segments(first(pictures), pictures.labels) == [("sofa", 48, False)]  # stuff of a class is one segment
     edit(labelled, shapes=[shape("dog", SQUARE)])
     with pytest.raises(
-        DataError, match=r"a\.json: shape 0 \('dog'\) has a name that is not in the label map: sofa, cat"
+        DataError, match=r"a\.json: shape 0 \('dog'\) has a name that is not in the label map; available: sofa, cat"
     ):
         first(open_labelme(labelled, path))
 
@@ -333,7 +333,7 @@ def test_a_wrong_labelme_file_is_one_error(labelled):
         first(pictures)
     with pytest.raises(DataError, match="no shape has a label"):
         open_labelme(labelled)
-    with pytest.raises(DataError, match="images: holds no JSON files"):
+    with pytest.raises(DataError, match="images: contains no JSON files"):
         labelme.read(labelled / "images", labelled / "images", None)
     with pytest.raises(DataError, match="nothing: does not exist"):
         labelme.read(labelled / "nothing", labelled / "images", None)
@@ -342,14 +342,14 @@ def test_a_wrong_labelme_file_is_one_error(labelled):
 def test_shapes_between_pixels_cover_those_that_they_hold():
     expected = np.zeros((10, 12), dtype=bool)
     expected[1:4, 1:4] = True
-    assert (draw(shape("a", SQUARE), (10, 12)) == expected).all()
-    assert (draw({"points": SQUARE}, (10, 12)) == expected).all()  # old files name no kind
-    assert (draw(shape("a", [[4, 4], [1, 1]], "rectangle"), (10, 12)) == expected).all()
-    circle = draw(shape("a", [[6, 5], [6, 2]], "circle"), (10, 12))
+    assert (rasterise(shape("a", SQUARE), (10, 12)) == expected).all()
+    assert (rasterise({"points": SQUARE}, (10, 12)) == expected).all()  # old files name no kind
+    assert (rasterise(shape("a", [[4, 4], [1, 1]], "rectangle"), (10, 12)) == expected).all()
+    circle = rasterise(shape("a", [[6, 5], [6, 2]], "circle"), (10, 12))
     rows, columns = np.indices((10, 12)) + 0.5
     assert (circle == ((rows - 5) ** 2 + (columns - 6) ** 2 <= 9)).all()
     assert circle.sum() == 32
-    assert draw(shape("a", [[0, 0], [0, 3]], "circle"), (10, 12)).sum() == 8  # the borders cut it off
+    assert rasterise(shape("a", [[0, 0], [0, 3]], "circle"), (10, 12)).sum() == 8  # the borders cut it off
 
 
 def corners(seed):
@@ -374,7 +374,7 @@ def test_a_polygon_is_filled_as_rays_cross_it(seed):
     edges = list(zip(points, points[1:] + points[:1], strict=True))
     mask = np.zeros((7, 9), dtype=bool)
     with suppress(ValueError):  # it covers no pixel
-        mask = draw(shape("a", points), (7, 9))
+        mask = rasterise(shape("a", points), (7, 9))
     for row, column in np.ndindex(mask.shape):
         x, y = column + 0.5, row + 0.5
         if min(distance(x, y, *edge) for edge in edges) > 1:
@@ -391,14 +391,14 @@ def test_a_polygon_covers_what_it_covers_in_coco_annotations(seed):
     points = corners(seed)
     expected = mask_tools.merge(mask_tools.frPyObjects([[number for point in points for number in point]], 7, 9))
     if mask_tools.area(expected):
-        mask = draw(shape("a", points), (7, 9))
+        mask = rasterise(shape("a", points), (7, 9))
         assert mask_tools.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"] == expected["counts"]
 
 
 def test_a_polygon_too_long_to_fill_is_refused():
     zigzag = [[x, y] for _ in range(100_000) for x, y in ((0, 0), (200, 200))]
     with pytest.raises(ValueError, match="cannot be filled: polygons have outlines of"):
-        draw(shape("a", zigzag), (200, 200))
+        rasterise(shape("a", zigzag), (200, 200))
 
 
 @pytest.mark.parametrize("kind", ["city", "pascal", "labelled"])
@@ -409,7 +409,7 @@ def test_what_is_converted_is_read_back(kind, request):
         "pascal": lambda: open_voc(root),
         "labelled": lambda: open_labelme(root),
     }[kind]()
-    report = convert(pictures, root / "output", formats=[OutputFormat.PANOPTIC], tell=print)
+    report = convert(pictures, root / "output", formats=[OutputFormat.PANOPTIC], on_problem=print)
     source = Source("dataset.val", **report.settings[OutputFormat.PANOPTIC], type="coco_panoptic")
     samples = open_source(source, pictures.labels)
     assert len(samples) == len(pictures.loads)
@@ -428,7 +428,7 @@ def test_what_is_converted_is_read_back(kind, request):
 def test_real_class_masks_keep_their_pixels(data_set, tmp_path, name, folder, count):
     root = data_set(name)
     pictures = ade20k.read(root / "images", root / folder)
-    convert(pictures, tmp_path / "output", tell=print)
+    convert(pictures, tmp_path / "output", on_problem=print)
     masks = sorted((tmp_path / "output" / "semantic").glob("*.png"))
     assert len(masks) == count
     for path in masks:

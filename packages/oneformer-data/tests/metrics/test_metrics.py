@@ -127,7 +127,7 @@ def test_equal_scores_rank_in_the_order_of_the_image_ids():
     mask = np.zeros((20, 20), dtype=bool)
     mask[:10] = True
     truth = ap.Truth(4, ap.encode(mask), 200.0, is_crowd=False)
-    right, wrong = ap.Found(4, ap.encode(mask), 0.5), ap.Found(4, ap.encode(~mask), 0.5)
+    right, wrong = ap.Predicted(4, ap.encode(mask), 0.5), ap.Predicted(4, ap.encode(~mask), 0.5)
     evaluator = ap.AveragePrecision([4])
     evaluator.add("10.png", ap.Instances(10, (20, 20), (), (wrong,)))
     evaluator.add("2.png", ap.Instances(2, (20, 20), (truth,), (right,)))

@@ -1,1 +1,1 @@
-"""Annotations of others into ours: a source makes samples, an output writes them."""
+"""Convert other data sets' annotations: each source module reads samples, each output writes them."""

@@ -1,6 +1,6 @@
-"""ADE20K as its scene parsing benchmark has it: gray PNGs, a pixel is a class 1..150, 0 is none of them.
+"""Read ADE20K in the layout of its scene parsing benchmark: gray PNGs of classes 1..150, 0 is unlabelled.
 
-The masks do not tell objects apart, so that all classes are stuff (Zhou et al., Scene Parsing through ADE20K, 2017).
+The masks do not separate objects, so all classes are stuff (Zhou et al., Scene Parsing through ADE20K, 2017).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from oneformer_spec.labels import Labels
 
 
 def read(images: Path, masks: Path) -> Annotated:
-    """Find pictures and masks.
+    """Find the images and their masks.
 
     Raises:
-        DataError: A folder is missing or holds no masks, or a mask has no picture.
+        DataError: A folder is missing or contains no masks, or a mask has no image.
     """
     labels = known_labels("ade20k")
     found = pairs(images, masks, image_key=without_suffix, mask_key=without_suffix)
@@ -27,10 +27,10 @@ def read(images: Path, masks: Path) -> Annotated:
 
 
 def load(pair: Pair, labels: Labels) -> Sample:
-    """Read a picture and its mask; each class that occurs is a segment.
+    """Read an image and its mask; each class that occurs becomes one segment.
 
     Raises:
-        DataError: A file is damaged, the two differ in size, or the mask has another value than 0..150.
+        DataError: A file is damaged, the two differ in size, or the mask has a value outside 0..150.
     """
     image = pair.read_image()
     classes = pair.read_mask(image.shape)

@@ -1,8 +1,8 @@
-"""Cityscapes: `<city>_<sequence>_<frame>_gtFine_instanceIds.png` beside `…_leftImg8bit.png`.
+"""Read Cityscapes: `<city>_<sequence>_<frame>_gtFine_instanceIds.png` for each `…_leftImg8bit.png`.
 
-A pixel of class c (its label id) is c * 1000 + n in the n-th object of a class that has objects, else c; a group of
-objects that nobody told apart has c, too, and becomes a crowd. The 19 classes of the benchmark keep their label ids,
-every other class is void (Cordts et al., The Cityscapes Dataset, 2016).
+A pixel with label id c holds c * 1000 + n in the n-th object of a class with objects, and c otherwise. A group of
+objects that was not separated also holds c and becomes a crowd. The 19 benchmark classes keep their label ids; every
+other class is void (Cordts et al., The Cityscapes Dataset, 2016).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.files.images import find_images
 from oneformer_spec.labels import Labels
 
-NUM_LABELS = 34  # label ids 0..33, those that the benchmark ignores included
+NUM_LABELS = 34  # label ids 0..33, including those that the benchmark ignores
 WITH_OBJECTS = range(24, 34)  # label ids of classes with objects
 INSTANCES, CLASSES = "instanceIds", "labelIds"
 _PICTURE = re.compile(r"(.+)_leftImg8bit\.\w+")
@@ -28,10 +28,10 @@ _MASK = re.compile(r"(.+)_gt(?:Fine|Coarse)_(instanceIds|labelIds)\.png")
 
 
 def read(images: Path, masks: Path) -> Annotated:
-    """Find pictures and masks; without files of instance ids those of label ids serve for classes.
+    """Find the images and their masks; without `instanceIds` files, `labelIds` files give the classes alone.
 
     Raises:
-        DataError: A folder is missing or holds no masks, or a mask has no picture.
+        DataError: A folder is missing or contains no masks, or a mask has no image.
     """
     labels = known_labels("cityscapes")
     has_objects = any(_mask_key(path.name, INSTANCES) for path in find_images(masks))
@@ -42,10 +42,10 @@ def read(images: Path, masks: Path) -> Annotated:
 
 
 def load(pair: Pair, labels: Labels) -> Sample:
-    """Read a picture and its mask.
+    """Read an image and its mask.
 
     Raises:
-        DataError: A file is damaged, the two differ in size, or the mask has a value of no label.
+        DataError: A file is damaged, the two differ in size, or the mask has a value that is not a label.
     """
     image = pair.read_image()
     ids = pair.read_mask(image.shape)
@@ -57,12 +57,12 @@ def load(pair: Pair, labels: Labels) -> Sample:
             index = labels.indices[label_id]
             is_crowd = labels[index].isthing and value < NUM_LABELS
             segments.append(SegmentInfo(value, index, labels[index].isthing, is_crowd))
-    kept = np.isin(ids, [segment.id for segment in segments])
-    return Sample(pair.image, pair.number, image, np.where(kept, ids, 0)[None], tuple(segments))
+    labelled = np.isin(ids, [segment.id for segment in segments])
+    return Sample(pair.image, pair.number, image, np.where(labelled, ids, 0)[None], tuple(segments))
 
 
 def class_of(value: int) -> int:
-    """Return the label id of an instance id."""
+    """Return the label id that an instance id belongs to."""
     return value if value < NUM_LABELS else value // 1000
 
 

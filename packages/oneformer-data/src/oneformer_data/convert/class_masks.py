@@ -1,4 +1,4 @@
-"""Data sets of a mask file per picture: which belong together, and the classes that the project knows by name."""
+"""Data sets with one mask file per image: pairing the files, reading them, and the built-in label maps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oneformer_spec.labels import Labels
 
 @dataclass(frozen=True)
 class Pair:
-    """A mask file and its picture: `image` is the picture's path below the folder of pictures."""
+    """A mask file and its image; `image` is the image's path relative to the folder `images`."""
 
     number: int
     mask: Path
@@ -29,11 +29,11 @@ class Pair:
     image: str
 
     def read_image(self) -> NDArray[np.uint8]:
-        """Return the picture, RGB (H, W, 3)."""
+        """Return the image, uint8 RGB (H, W, 3)."""
         return read_image(self.images / self.image)
 
     def read_mask(self, size: tuple[int, ...], path: Path | None = None) -> NDArray[np.int32]:
-        """Return the values of the mask, or of another file, (H, W); they must be of the picture's size."""
+        """Return the values (H, W) of the mask, or of another mask file; it must have the image's size."""
         path = path or self.mask
         values = read_classes(path)
         for problem in size_problems(values, (size[0], size[1])):
@@ -44,40 +44,41 @@ class Pair:
 def pairs(
     images: Path, masks: Path, *, image_key: Callable[[str], str | None], mask_key: Callable[[str], str | None]
 ) -> list[Pair]:
-    """Return the mask files below a folder with the pictures of the same key, sorted by key.
+    """Pair every mask file below a folder with the image that has the same key, sorted by key.
 
-    A key is made of a file's path below its folder; None leaves the file out. A picture without a mask is left out.
+    The key functions get a file's path relative to its folder and return None for files to ignore. Images without a
+    mask are left out.
 
     Raises:
-        DataError: A folder does not exist, holds no mask, a mask has no picture, or two files have one key.
+        DataError: A folder does not exist or contains no masks, a mask has no image, or two files have the same key.
     """
-    pictures, found = _by_key(images, image_key), _by_key(masks, mask_key)
-    if not found:
-        raise DataError(f"{masks}: holds no masks of that kind")
-    missing = [key for key in found if key not in pictures]
+    pictures, by_key = _by_key(images, image_key), _by_key(masks, mask_key)
+    if not by_key:
+        raise DataError(f"{masks}: contains no masks of that kind")
+    missing = [key for key in by_key if key not in pictures]
     if missing:
-        raise DataError(f"{masks / found[missing[0]]}: has no picture below {images} ({len(missing)} masks have none)")
+        raise DataError(f"{masks / by_key[missing[0]]}: has no image below {images} ({len(missing)} masks have none)")
     return [
-        Pair(number, masks / found[key], images, pictures[key]) for number, key in enumerate(sorted(found), start=1)
+        Pair(number, masks / by_key[key], images, pictures[key]) for number, key in enumerate(sorted(by_key), start=1)
     ]
 
 
 def without_suffix(name: str) -> str:
-    """Return the key of files that are called alike but for their suffix."""
+    """Return a file name without its suffix: the key of files that differ in the suffix alone."""
     return name.rpartition(".")[0]
 
 
 def known_labels(name: str) -> Labels:
-    """Return a label map that comes with this package."""
+    """Return a label map that ships with this package."""
     path = files("oneformer_data") / "label_maps" / f"{name}.json"
     return Labels.parse(read_json(str(path)), source=str(path))
 
 
 def check_values(values: NDArray[np.int32], known: Callable[[int], bool], path: Path, what: str) -> dict[int, int]:
-    """Return the pixels per value of a mask (H, W).
+    """Return the number of pixels of each value in a mask (H, W).
 
     Raises:
-        DataError: A value is not known; the message has them all.
+        DataError: The mask has unknown values; the message lists all of them.
     """
     counts = value_counts(values)
     unknown = ", ".join(_counted(value, pixels) for value, pixels in sorted(counts.items()) if not known(value))
@@ -91,15 +92,15 @@ def _counted(value: int, pixels: int) -> str:
 
 
 def _by_key(folder: Path, key: Callable[[str], str | None]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    by_key: dict[str, str] = {}
     for name in _names(folder):
         own = key(name)
         if own is None:
             continue
-        if own in found:
-            raise DataError(f"{folder}: {found[own]} and {name} cannot be told apart by their masks")
-        found[own] = name
-    return found
+        if own in by_key:
+            raise DataError(f"{folder}: {by_key[own]} and {name} cannot be told apart by their masks")
+        by_key[own] = name
+    return by_key
 
 
 def _names(folder: Path) -> Iterator[str]:

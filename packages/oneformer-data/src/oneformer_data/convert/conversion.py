@@ -1,4 +1,4 @@
-"""What a conversion reads and how it runs: every sample through every output, all files or none."""
+"""Run a conversion: every sample goes through every output, and either all files are written or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oneformer_data.convert.outputs import FILES, OUTPUTS, Output, OutputFormat, Place, png_name
+from oneformer_data.convert.outputs import FILES, OUTPUTS, Destination, Output, OutputFormat, png_name
 from oneformer_data.sample import Sample
 from oneformer_spec.commands.progress import Progress
 from oneformer_spec.errors import DataError, UsageError
@@ -20,9 +20,10 @@ LABEL_MAP = "label_map.json"
 
 @dataclass(frozen=True)
 class Annotated:
-    """Pictures below the folder `images` and how to read each; a sample's name starts from that folder.
+    """A data set to convert: its images, classes and a loader for each sample.
 
-    Each of `loads` returns a sample or raises DataError. `formats` are those that the annotations suffice for.
+    Each of `loads` returns a sample, named by its path relative to `images`, or raises DataError. `formats` are the
+    output formats for which the annotations have targets.
     """
 
     images: Path
@@ -32,8 +33,8 @@ class Annotated:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was written: pictures, and what to set in `dataset.<split>` for each format."""
+class Converted:
+    """The result of a conversion: image counts, the label map, and the `dataset.<split>` settings of each format."""
 
     images: int
     skipped: int
@@ -48,43 +49,43 @@ def convert(
     formats: Sequence[OutputFormat] = (),
     force: bool = False,
     skip_bad: bool = False,
-    tell: Callable[[str], object],
-) -> Report:
-    """Write pictures' annotations into the folder `output`; `tell` is called with each problem.
+    on_problem: Callable[[str], object],
+) -> Converted:
+    """Write the annotations of images into the folder `output`, in one or more formats.
 
     Args:
-        annotated: What to write.
-        output: Made where it is missing. Nothing is written to it before everything could be read.
-        formats: Those to write; all that the annotations suffice for where there are none.
-        force: Replace files that are there.
-        skip_bad: Leave pictures out that cannot be read, or whose annotations are wrong.
-        tell: Takes a line per picture that cannot be converted.
+        annotated: The data set to convert.
+        output: Created if missing. Nothing is written to it until everything has been read.
+        formats: The formats to write; by default all for which the annotations have targets.
+        force: Replace existing files.
+        skip_bad: Skip images that cannot be read or whose annotations are wrong.
+        on_problem: Called with one line for each image that cannot be converted.
 
     Raises:
-        UsageError: The annotations do not suffice for a format, or files are there already.
-        DataError: A picture cannot be converted and `skip_bad` is not set, or none can.
+        UsageError: The annotations have no targets for a format, or files exist already.
+        DataError: An image cannot be converted and `skip_bad` is not set, or no image can be.
     """
     chosen = tuple(dict.fromkeys(formats)) or annotated.formats
     for format in chosen:
         if format not in annotated.formats:
-            raise UsageError(f"--to {format}: these annotations suffice for {', '.join(annotated.formats)} alone")
+            raise UsageError(f"--to {format}: these annotations can only be written as {', '.join(annotated.formats)}")
     names = [LABEL_MAP, *(name for format in chosen for name in FILES[format])]
     with staged(output, names, force=force) as folder:
-        place = Place(folder, output, annotated.images)
-        outputs = {format: OUTPUTS[format](place, annotated.labels) for format in chosen}
-        skipped = _write_samples(annotated, list(outputs.values()), skip_bad, tell)
+        destination = Destination(folder, output, annotated.images)
+        outputs = {format: OUTPUTS[format](destination, annotated.labels) for format in chosen}
+        skipped = _write_samples(annotated, list(outputs.values()), skip_bad, on_problem)
         for each in outputs.values():
             each.finish()
         rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in annotated.labels.rows())
         write_atomically(folder / LABEL_MAP, f"[\n{rows}\n]\n")
     settings = {format: each.settings() for format, each in outputs.items()}
-    return Report(len(annotated.loads) - skipped, skipped, output / LABEL_MAP, settings)
+    return Converted(len(annotated.loads) - skipped, skipped, output / LABEL_MAP, settings)
 
 
 def _write_samples(
-    annotated: Annotated, outputs: Sequence[Output], skip_bad: bool, tell: Callable[[str], object]
+    annotated: Annotated, outputs: Sequence[Output], skip_bad: bool, on_problem: Callable[[str], object]
 ) -> int:
-    """Give every sample to every output, and return how many are left out."""
+    """Pass every sample to every output, and return how many were skipped."""
     names: dict[str, str] = {}
     bad, total = 0, len(annotated.loads)
     progress = Progress("convert", "images")
@@ -93,7 +94,7 @@ def _write_samples(
             sample = load()
             _check_name(sample.name, names)
         except DataError as error:
-            tell(str(error))
+            on_problem(str(error))
             bad += 1
         else:
             if not bad or skip_bad:
@@ -101,13 +102,13 @@ def _write_samples(
                     output.add(sample)
         progress(number, total)
     if bad and not (skip_bad and bad < total):
-        hint = "; --skip-bad leaves them out" if bad < total else ""
+        hint = "; --skip-bad skips them" if bad < total else ""
         raise DataError(f"{bad} of {total} images cannot be converted, so nothing was written{hint}")
     return bad
 
 
 def _check_name(name: str, names: dict[str, str]) -> None:
-    """Note a picture's name under that of its PNG, which must be its own."""
+    """Register the PNG name of an image; two images must not share one."""
     png = png_name(name)
     if png in names:
         other = names[png]

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file per picture with named shapes; shapes of one name and group are parts of one object."""
+"""Read LabelMe: one JSON file per image with named shapes; shapes of one name and group form one object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oneformer_data.convert.conversion import Annotated
 from oneformer_data.convert.outputs import OutputFormat
-from oneformer_data.convert.shapes import draw
+from oneformer_data.convert.shapes import rasterise
 from oneformer_data.formats.layers import stacked
 from oneformer_data.opening.documents import is_integer, listed, read_json
 from oneformer_data.sample import Sample, SegmentInfo
@@ -25,24 +25,24 @@ from oneformer_spec.labels import Labels
 def read(annotations: Path, images: Path, label_map: Path | None) -> Annotated:
     """Find the JSON files below a folder.
 
-    The picture of `annotations/a/b.json` is `images/a/` + the last part of its `imagePath`, so that no file leaves the
-    folder. Without a label map the names that occur become things, in the order of the alphabet.
+    The image of `annotations/a/b.json` is `images/a/` plus the last part of its `imagePath`, so no path leaves the
+    folder. Without a label map, all names that occur become thing classes, in alphabetical order.
 
     Raises:
-        DataError: The folder is missing or holds no JSON file, or the label map is wrong.
+        DataError: The folder is missing or contains no JSON files, or the label map is wrong.
     """
     if not annotations.is_dir():
         raise DataError(f"{annotations}: {'is not a folder' if annotations.exists() else 'does not exist'}")
     paths = sorted(annotations.rglob("*.json"))
     if not paths:
-        raise DataError(f"{annotations}: holds no JSON files")
+        raise DataError(f"{annotations}: contains no JSON files")
     if label_map is not None:
         labels = Labels.read(label_map)
     else:
         labels = _found_labels(paths, annotations)
         note(
-            f"{annotations}: classes are numbered by the names found here; for other splits of the same data give "
-            "--label-map this one's label_map.json, or their numbers may differ"
+            f"{annotations}: classes are numbered from the names found here; for other splits of the same data pass "
+            "this one's label_map.json as --label-map, or the numbers may differ"
         )
     indices = {label.name: index for index, label in enumerate(labels)}
     loads = [
@@ -68,10 +68,10 @@ def read(annotations: Path, images: Path, label_map: Path | None) -> Annotated:
 def load(
     path: Path, images: Path, *, subfolder: str, number: int, labels: Labels, indices: Mapping[str, int]
 ) -> Sample:
-    """Read a picture and draw its shapes; `indices` are the class indices by name.
+    """Read an image and rasterise its shapes; `indices` maps names to class indices.
 
     Raises:
-        DataError: A file is damaged or missing, their sizes differ, or a shape is wrong; the message names the shape.
+        DataError: A file is damaged or missing, their sizes differ, or a shape is invalid (the message names it).
     """
     document = read_json(path)
     shapes = listed(document, "shapes", path)
@@ -87,7 +87,7 @@ def load(
     objects: dict[tuple[object, ...], list[int]] = {}
     for position, shape in enumerate(shapes):
         objects.setdefault(_object(shape, position, path, labels, indices), []).append(position)
-    try:  # masks are drawn one at a time: all of a large picture's would take its memory many times
+    try:  # one mask at a time: all masks of a large image together would take many times its memory
         id_maps = stacked((_mask(shapes, parts, path, size) for parts in objects.values()), size)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
@@ -101,30 +101,30 @@ def load(
 def _mask(
     shapes: Sequence[Mapping[str, Any]], parts: Sequence[int], path: Path, size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Return the union (H, W) of the shapes at some positions."""
+    """Return the union (H, W) of the shapes at the positions `parts`."""
     union = np.zeros(size, dtype=bool)
     for position in parts:
         try:
-            union |= draw(shapes[position], size)
+            union |= rasterise(shapes[position], size)
         except ValueError as error:
-            raise _wrong(shapes[position], position, path, str(error)) from None
+            raise _invalid(shapes[position], position, path, str(error)) from None
     return union
 
 
-def _wrong(shape: Mapping[str, Any], position: int, path: Path, problem: str) -> DataError:
+def _invalid(shape: Mapping[str, Any], position: int, path: Path, problem: str) -> DataError:
     return DataError(f"{path}: shape {position} ({shape.get('label')!r}) {problem}")
 
 
 def _object(
     shape: Mapping[str, Any], position: int, path: Path, labels: Labels, indices: Mapping[str, int]
 ) -> tuple[object, ...]:
-    """Return what the parts of one object have in common; all stuff of a class is one."""
+    """Return the key that all parts of one object share; all stuff of a class is one object."""
     name, group = shape.get("label"), shape.get("group_id")
     if not isinstance(name, str) or name not in indices:
-        known = ", ".join(labels.names[:20]) + (", …" if len(labels) > 20 else "")
-        raise _wrong(shape, position, path, f"has a name that is not in the label map: {known}")
+        available = ", ".join(labels.names[:20]) + (", …" if len(labels) > 20 else "")
+        raise _invalid(shape, position, path, f"has a name that is not in the label map; available: {available}")
     if group is not None and not is_integer(group):
-        raise _wrong(shape, position, path, f"has the group_id {group!r}, expected a whole number or null")
+        raise _invalid(shape, position, path, f"has the group_id {group!r}, expected a whole number or null")
     if not labels[indices[name]].isthing:
         return (name,)
     return (name, "shape", position) if group is None else (name, "group", group)
@@ -139,7 +139,7 @@ def _picture_name(document: Mapping[str, Any], path: Path, subfolder: str) -> st
 
 
 def _found_labels(paths: Sequence[Path], annotations: Path) -> Labels:
-    """Return the names of all shapes as things; a file that cannot be read is told of when it is converted."""
+    """Return the names of all shapes as thing classes; unreadable files are reported later, when they are converted."""
     names: set[str] = set()
     for path in paths:
         try:

@@ -1,6 +1,6 @@
-"""The formats that a conversion writes: COCO panoptic, COCO instance, and semantic masks with a JSONL file.
+"""Write COCO panoptic, COCO instance, and semantic masks with a JSONL file.
 
-An output writes a PNG per sample when it is added, and its index file at the end.
+An output writes the PNG of each sample as it is added, and the JSON or JSONL file at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from oneformer_spec.labels import Labels
 
 
 class OutputFormat(StrEnum):
-    """What a conversion can write."""
+    """A format that a conversion can write."""
 
     PANOPTIC = "panoptic"
     INSTANCE = "instance"
@@ -36,12 +36,12 @@ FILES = {
     OutputFormat.INSTANCE: ("instances.json",),
     OutputFormat.SEMANTIC: ("semantic.jsonl", "semantic"),
 }
-"""The index file of a format, and its folder of PNG files."""
+"""The JSON or JSONL file of each format, and its folder of PNG files."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a conversion writes for now (`folder`), where that will lie in the end (`target`), and the pictures."""
+class Destination:
+    """The folder being written (`folder`), the path it is moved to at the end (`target`), and the image folder."""
 
     folder: Path
     target: Path
@@ -49,23 +49,23 @@ class Place:
 
 
 class Output(Protocol):
-    """Takes samples; `finish` writes the index file, `settings` are those of a split that reads it."""
+    """Writes the annotations of samples in one format."""
 
     def add(self, sample: Sample) -> None:
-        """Write a sample."""
+        """Write or collect the annotations of one sample."""
 
     def finish(self) -> None:
-        """Write the index file."""
+        """Write the JSON or JSONL file, after the last sample."""
 
     def settings(self) -> dict[str, str]:
-        """Return the fields of `dataset.<split>`."""
+        """Return the `dataset.<split>` settings that read the result."""
 
 
 class PanopticOutput:
-    """COCO panoptic: where segments overlap, the smaller one lies on top, and one that is hidden is left out."""
+    """COCO panoptic. Where segments overlap, the smaller one is on top; a fully covered one is left out."""
 
-    def __init__(self, place: Place, labels: Labels) -> None:
-        self._place = place
+    def __init__(self, destination: Destination, labels: Labels) -> None:
+        self._destination = destination
         self._labels = labels
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ class PanopticOutput:
     def add(self, sample: Sample) -> None:
         """Write the PNG of a sample."""
         ids, name = flat_ids(sample), png_name(sample.name)
-        write_atomically(self._place.folder / "panoptic" / name, ids_png(ids))
+        write_atomically(self._destination.folder / "panoptic" / name, ids_png(ids))
         rows = []
         for segment in sample.segments:
             mask = ids == segment.id
@@ -86,20 +86,20 @@ class PanopticOutput:
     def finish(self) -> None:
         """Write the JSON."""
         document = {"images": self._images, "annotations": self._annotations, "categories": self._labels.rows()}
-        write_atomically(self._place.folder / "panoptic.json", json.dumps(document))
+        write_atomically(self._destination.folder / "panoptic.json", json.dumps(document))
 
     def settings(self) -> dict[str, str]:
-        """Return the fields of a split."""
-        target = self._place.target
+        """Return the settings of a split that reads the result."""
+        target = self._destination.target
         files = {"annotations": f"{target / 'panoptic.json'}", "panoptic": f"{target / 'panoptic'}"}
-        return {"images": f"{self._place.images}", **files}
+        return {"images": f"{self._destination.images}", **files}
 
 
 class InstanceOutput:
-    """COCO instance: things alone, compressed run lengths, ids from 1. Overlapping objects keep all their pixels."""
+    """COCO instance: things only, run-length encoded, ids from 1. Overlapping objects keep all their pixels."""
 
-    def __init__(self, place: Place, labels: Labels) -> None:
-        self._place = place
+    def __init__(self, destination: Destination, labels: Labels) -> None:
+        self._destination = destination
         self._labels = labels
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -123,28 +123,33 @@ class InstanceOutput:
         """Write the JSON."""
         things = [row for row in self._labels.rows() if row["isthing"]]
         document = {"images": self._images, "annotations": self._annotations, "categories": things}
-        write_atomically(self._place.folder / "instances.json", json.dumps(document))
+        write_atomically(self._destination.folder / "instances.json", json.dumps(document))
 
     def settings(self) -> dict[str, str]:
-        """Return the fields of a split."""
-        return {"images": f"{self._place.images}", "annotations": f"{self._place.target / 'instances.json'}"}
+        """Return the settings of a split that reads the result."""
+        return {
+            "images": f"{self._destination.images}",
+            "annotations": f"{self._destination.target / 'instances.json'}",
+        }
 
 
 class SemanticOutput:
-    """Semantic masks, pixel = category id; crowds keep their category. One root folder holds pictures and masks.
+    """Semantic masks, pixel = category id, with paths relative to a common parent of images and masks.
+
+    Crowds keep their category.
 
     Raises:
         DataError: A category id does not fit into 16 bits.
     """
 
-    def __init__(self, place: Place, labels: Labels) -> None:
+    def __init__(self, destination: Destination, labels: Labels) -> None:
         largest = max(label.id for label in labels)
         if largest > 65535:
-            raise DataError(f"category {largest}: does not fit into a mask of 16 bits")
-        self._place = place
+            raise DataError(f"category {largest}: does not fit into a 16-bit mask")
+        self._destination = destination
         self._labels = labels
         self._lines: list[str] = []
-        images, target = os.path.realpath(place.images), os.path.realpath(place.target)
+        images, target = os.path.realpath(destination.images), os.path.realpath(destination.target)
         self._root = os.path.commonpath([images, target])
         self._images, self._target = os.path.relpath(images, self._root), os.path.relpath(target, self._root)
 
@@ -154,20 +159,20 @@ class SemanticOutput:
         classes = np.zeros_like(ids)
         for segment in sample.segments:
             classes[ids == segment.id] = self._labels[segment.class_index].id
-        write_atomically(self._place.folder / "semantic" / name, classes_png(classes))
+        write_atomically(self._destination.folder / "semantic" / name, classes_png(classes))
         picture, mask = Path(self._images, sample.name), Path(self._target, "semantic", name)
         self._lines.append(json.dumps({"img": picture.as_posix(), "segm": mask.as_posix()}, ensure_ascii=False))
 
     def finish(self) -> None:
         """Write the JSONL file."""
-        write_atomically(self._place.folder / "semantic.jsonl", "".join(f"{line}\n" for line in self._lines))
+        write_atomically(self._destination.folder / "semantic.jsonl", "".join(f"{line}\n" for line in self._lines))
 
     def settings(self) -> dict[str, str]:
-        """Return the fields of a split."""
+        """Return the settings of a split that reads the result."""
         here = os.path.realpath(os.curdir)
         inside = Path(self._root).is_relative_to(here)
         root = os.path.relpath(self._root, here) if inside else self._root
-        return {"images": root, "annotations": f"{self._place.target / 'semantic.jsonl'}"}
+        return {"images": root, "annotations": f"{self._destination.target / 'semantic.jsonl'}"}
 
 
 OUTPUTS: dict[OutputFormat, type[PanopticOutput | InstanceOutput | SemanticOutput]] = {
@@ -178,25 +183,25 @@ OUTPUTS: dict[OutputFormat, type[PanopticOutput | InstanceOutput | SemanticOutpu
 
 
 def png_name(name: str) -> str:
-    """Return the name of the PNG that belongs to a picture."""
+    """Return the name of the PNG for an image."""
     return PurePosixPath(name).with_suffix(".png").as_posix()
 
 
 def image_row(sample: Sample) -> dict[str, Any]:
-    """Return the row of a sample in the list `images`."""
+    """Return the row of a sample in COCO's list `images`."""
     height, width = sample.size
     return {"id": sample.image_id, "file_name": sample.name, "height": height, "width": width}
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> list[int]:
-    """Return x, y, width and height in pixels of a mask (H, W) that is not empty."""
+    """Return the bounding box of a non-empty mask (H, W): x, y, width and height in pixels."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return the compressed run lengths of a mask (H, W)."""
+    """Return a mask (H, W) as compressed COCO run lengths, ready for JSON."""
     from pycocotools import mask as coco
 
     encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -1,4 +1,4 @@
-"""Shapes of LabelMe as masks: polygon, rectangle (two opposite corners), circle (centre and a point on its rim)."""
+"""Rasterise LabelMe shapes: polygon, rectangle (two opposite corners), circle (centre and a point on its rim)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from oneformer_data.formats import rle
 from oneformer_data.formats.rle import Size
 
 Point = tuple[float, float]
-"""x and y in pixels; the upper left corner of an image is (0, 0), the middle of its first pixel (0.5, 0.5)."""
+"""x and y in pixels; (0, 0) is the upper left corner of the image, (0.5, 0.5) the centre of its first pixel."""
 
 
-def draw(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
-    """Return the mask (H, W) of a shape, cut off at the image's borders.
+def rasterise(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
+    """Return the mask (H, W) of a shape, clipped at the image's borders.
 
     Raises:
-        ValueError: The shape is of another kind, has wrong points, or covers no pixel.
+        ValueError: The shape has an unknown type or invalid points, or covers no pixel.
     """
-    kind = shape.get("shape_type", "polygon")  # old files name none
+    kind = shape.get("shape_type", "polygon")  # missing in old files
     if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"is a {kind}, expected {', '.join(_KINDS)}")
     points = _points(shape.get("points"), size)
-    wanted, painter = _KINDS[kind]
-    if len(points) not in wanted:
+    allowed, fill = _KINDS[kind]
+    if len(points) not in allowed:
         expected = "at least three" if kind == "polygon" else "two"
         raise ValueError(f"is a {kind} of {len(points)} points, expected {expected}")
-    mask = painter(points, size)
+    mask = fill(points, size)
     if not mask.any():
         raise ValueError("covers no pixel")
     return mask
 
 
 def _polygon(points: list[Point], size: Size) -> NDArray[np.bool_]:
-    """Fill a polygon as polygons of COCO are filled: by pycocotools."""
+    """Fill a polygon with pycocotools, as COCO polygons are filled."""
     corners = [number for point in points for number in point]
     problem = rle.segmentation_problem([corners], size)
     if problem is not None:
@@ -51,7 +51,7 @@ def _rectangle(points: list[Point], size: Size) -> NDArray[np.bool_]:
 
 
 def _circle(points: list[Point], size: Size) -> NDArray[np.bool_]:
-    """Fill the pixels whose middle lies in a circle."""
+    """Fill the pixels whose centre lies in the circle."""
     (x, y), rim = points
     rows, columns = np.ogrid[: size[0], : size[1]]
     inside: NDArray[np.bool_] = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 <= math.dist((x, y), rim) ** 2
@@ -63,7 +63,7 @@ _KINDS: Mapping[str, tuple[range, Callable[[list[Point], Size], NDArray[np.bool_
     "rectangle": (range(2, 3), _rectangle),
     "circle": (range(2, 3), _circle),
 }
-"""How many points each kind has, and what paints it."""
+"""Each kind's allowed number of points, and the function that fills it."""
 
 
 def _points(value: object, size: Size) -> list[Point]:
@@ -79,4 +79,4 @@ def _points(value: object, size: Size) -> list[Point]:
 
 
 def _is_near(value: object, reach: int) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= reach  # false for nan
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= reach  # False for NaN

@@ -1,6 +1,6 @@
-"""Pascal VOC: palette PNGs of classes (0 background, 1..20, 255 void) and of objects (0 none, 1..254, 255 void).
+"""Read Pascal VOC: palette PNGs of classes (0 background, 1..20, 255 void) and of objects (0 none, 1..254, 255 void).
 
-The classes keep their numbers; background, which is labelled, becomes class 21, since 0 stands for unlabelled here
+The classes keep their numbers. Background is a labelled class and becomes number 21, because 0 means unlabelled here
 (Everingham et al., The Pascal Visual Object Classes Challenge, 2010).
 """
 
@@ -21,34 +21,36 @@ from oneformer_data.sample import Sample, SegmentInfo
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
 
-BACKGROUND = 21  # category id here
+BACKGROUND = 21  # our category id for it
 VOID = 255
-_BACKGROUND_SEGMENT = 255  # ids of objects end below
+_BACKGROUND_SEGMENT = 255  # object ids are smaller
 
 
 def read(images: Path, classes: Path, *, objects: Path | None, names: Path | None) -> Annotated:
-    """Find pictures and masks: those of a list of names, one per line, or all; without objects there are only classes.
+    """Find the images and their masks: those in a list of names, one per line, or all.
+
+    Without a folder of objects, only semantic annotations can be written.
 
     Raises:
-        DataError: A folder is missing or holds no masks, a mask has no picture, or a name of the list has no mask.
+        DataError: A folder is missing or contains no masks, a mask has no image, or a listed name has no mask.
     """
     labels = known_labels("voc")
-    found = pairs(images, classes, image_key=without_suffix, mask_key=without_suffix)
+    paired = pairs(images, classes, image_key=without_suffix, mask_key=without_suffix)
     if names is not None:
-        found = _chosen(found, classes, names)
+        paired = _listed(paired, classes, names)
     if objects is None:
-        loads = [partial(load_classes, pair, labels) for pair in found]
+        loads = [partial(load_classes, pair, labels) for pair in paired]
         return Annotated(images, labels, loads, (OutputFormat.SEMANTIC,))
     return Annotated(
-        images, labels, [partial(load_objects, pair, labels, objects) for pair in found], tuple(OutputFormat)
+        images, labels, [partial(load_objects, pair, labels, objects) for pair in paired], tuple(OutputFormat)
     )
 
 
 def load_classes(pair: Pair, labels: Labels) -> Sample:
-    """Read a picture and its classes; each that occurs is a segment.
+    """Read an image and its classes; each class that occurs becomes one segment.
 
     Raises:
-        DataError: A file is damaged, the two differ in size, or the mask has a value of no class.
+        DataError: A file is damaged, the two differ in size, or the mask has a value that is not a class.
     """
     image = pair.read_image()
     classes = _classes(pair, image.shape)
@@ -57,10 +59,10 @@ def load_classes(pair: Pair, labels: Labels) -> Sample:
 
 
 def load_objects(pair: Pair, labels: Labels, folder: Path) -> Sample:
-    """Read a picture, its classes and its objects; an object is of the class that most of its pixels have.
+    """Read an image, its classes and its objects; an object gets the class of most of its pixels.
 
     Raises:
-        DataError: A file is damaged, their sizes differ, or an object lies on no class.
+        DataError: A file is damaged, their sizes differ, or an object covers background alone.
     """
     image = pair.read_image()
     classes = _classes(pair, image.shape)
@@ -73,7 +75,7 @@ def load_objects(pair: Pair, labels: Labels, folder: Path) -> Sample:
             majority[int(number)] = max(majority.get(int(number), (0, 0)), (int(pixels), int(category)))
     lost = sorted(set(np.unique(objects).tolist()) - majority.keys() - {0})
     if lost:
-        raise DataError(f"{path}: object {lost[0]} lies on background alone ({pair.image})")
+        raise DataError(f"{path}: object {lost[0]} covers background alone ({pair.image})")
     ids = np.where((objects == 0) & (classes == BACKGROUND), np.int32(_BACKGROUND_SEGMENT), objects)
     segments = [_segment(number, category, labels) for number, (_, category) in sorted(majority.items())]
     if (ids == _BACKGROUND_SEGMENT).any():
@@ -95,8 +97,8 @@ def _segment(number: int, category: int, labels: Labels) -> SegmentInfo:
     return SegmentInfo(number, index, labels[index].isthing, is_crowd=False)
 
 
-def _chosen(found: list[Pair], classes: Path, names: Path) -> list[Pair]:
-    by_name = {pair.mask.stem: pair for pair in found}
+def _listed(paired: list[Pair], classes: Path, names: Path) -> list[Pair]:
+    by_name = {pair.mask.stem: pair for pair in paired}
     try:
         wanted = dict.fromkeys(names.read_text(encoding="utf-8-sig").split())
     except FileNotFoundError:
@@ -105,6 +107,6 @@ def _chosen(found: list[Pair], classes: Path, names: Path) -> list[Pair]:
         raise DataError(f"{names}: cannot be read: {error}") from None
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
-        what = f"{missing[0]} has no mask in {classes}" if missing else "lists no names"
+        what = f"{missing[0]} has no mask in {classes}" if missing else "contains no names"
         raise DataError(f"{names}: {what}")
     return [replace(by_name[name], number=number) for number, name in enumerate(wanted, start=1)]

@@ -10,7 +10,7 @@ from oneformer_data.formats.coco_images import claimed_size
 from oneformer_data.formats.coco_panoptic import annotation_problems, pixel_problems, read_records, segments
 from oneformer_data.formats.id_png import read_classes, read_ids
 from oneformer_data.formats.rle import LARGEST_SIDE, encoded, read_segmentation, segmentation_problem
-from oneformer_data.metrics.ap import AveragePrecision, Found, Instances, Rle, Truth
+from oneformer_data.metrics.ap import AveragePrecision, Instances, Predicted, Rle, Truth
 from oneformer_data.metrics.miou import SemanticScores
 from oneformer_data.metrics.pq import PanopticQuality, tally
 from oneformer_data.metrics.run_counts import IdMap, value_counts
@@ -76,7 +76,7 @@ def score_instance(gt: str, pred: str) -> dict[str, Any]:
     categories = [row["id"] for row in listed(document, "categories", gt) if is_integer(row.get("id"))]
     images = _sizes(listed(document, "images", gt), gt)
     truth: dict[int | str, list[Truth]] = {image_id: [] for image_id in images}
-    found: dict[int | str, list[Found]] = {image_id: [] for image_id in images}
+    predicted: dict[int | str, list[Predicted]] = {image_id: [] for image_id in images}
     for row, mask, where in _instances(listed(document, "annotations", gt), images, categories, gt):
         if not is_integer(row.get("id")) or row["id"] < 1:
             raise DataError(f"{where}: annotation id {row.get('id')!r}: an id must be an integer greater than 0")
@@ -87,10 +87,10 @@ def score_instance(gt: str, pred: str) -> dict[str, Any]:
     for row, mask, where in _instances(results, images, categories, pred):
         if not isinstance(row.get("score"), int | float):
             raise DataError(f"{where}: has no score")
-        found[row["image_id"]].append(Found(row["category_id"], mask, float(row["score"])))
+        predicted[row["image_id"]].append(Predicted(row["category_id"], mask, float(row["score"])))
     precision = AveragePrecision(categories)
     for image_id, size in images.items():
-        precision.add(f"{image_id}", Instances(image_id, size, tuple(truth[image_id]), tuple(found[image_id])))
+        precision.add(f"{image_id}", Instances(image_id, size, tuple(truth[image_id]), tuple(predicted[image_id])))
     return precision.compute()
 
 

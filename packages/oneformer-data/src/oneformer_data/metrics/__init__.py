@@ -1,5 +1,5 @@
-"""Scores that equal those of the reference tools; each evaluator has update, merge and compute.
+"""Segmentation metrics that match the reference tools; each evaluator has `update`, `merge` and `compute`.
 
-Evaluators keep one small entry per image, by the sample's name. So an image that comes twice counts once, and shards
-merge to exactly what one process finds, whatever the order.
+Evaluators store one small entry per image, keyed by the sample's name. So an image that is added twice counts once, and
+results merged from several processes equal those of a single process, in any order.
 """

@@ -1,4 +1,4 @@
-"""Mask average precision: the numbers of pycocotools' COCOeval."""
+"""Mask average precision (AP) and recall (AR), computed by pycocotools' COCOeval."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from oneformer_spec.labels import Labels
 from oneformer_spec.results import Segmentation
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""COCOeval's twelve numbers in its order."""
+"""The twelve numbers of COCOeval's summary, in its order."""
 
 Rle = dict[str, Any]
-"""COCO's run lengths: `size` [H, W] and compressed `counts`."""
+"""A mask as COCO run lengths: `size` [H, W] and compressed `counts`."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """One annotated instance; `area` in pixels decides between small, medium and large."""
+    """One annotated instance; its `area` in pixels decides whether it counts as small, medium or large."""
 
     category_id: int
     mask: Rle
@@ -33,7 +33,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Found:
+class Predicted:
     """One predicted instance."""
 
     category_id: int
@@ -43,54 +43,58 @@ class Found:
 
 @dataclass(frozen=True)
 class Instances:
-    """All instances of one image."""
+    """All annotated and all predicted instances of one image of `size` (H, W)."""
 
     image_id: int | str
     size: tuple[int, int]
     truth: tuple[Truth, ...]
-    found: tuple[Found, ...]
+    predicted: tuple[Predicted, ...]
 
 
 class AveragePrecision:
-    """COCO's mask AP and AR over things."""
+    """COCO mask AP and AR over thing classes."""
 
     def __init__(self, category_ids: Sequence[int], labels: Labels | None = None) -> None:
-        """Score these categories; `labels` is needed by `update`."""
+        """Score these categories; only `update` needs `labels`."""
         self.category_ids = tuple(category_ids)
         self.labels = labels
         self.images: dict[str, Instances] = {}
 
     def update(self, sample: Sample, segmentation: Segmentation) -> None:
-        """Add one image with its instance prediction, masks at the image's size and all scores."""
+        """Add one image and its instance prediction: masks (H, W) at the image's size, unfiltered by score."""
         if self.labels is None:
             raise ValueError("update needs labels")
-        found = [
-            Found(segment.category_id, encode(segment.mask), float(segment.score))
+        predicted = [
+            Predicted(segment.category_id, encode(segment.mask), float(segment.score))
             for segment in segmentation.segments
             if segment.mask is not None and segment.score is not None and segment.isthing
         ]
-        self.add(sample.name, Instances(sample.image_id, sample.size, tuple(_truth(sample, self.labels)), tuple(found)))
+        truth = tuple(_truth(sample, self.labels))
+        self.add(sample.name, Instances(sample.image_id, sample.size, truth, tuple(predicted)))
 
     def add(self, name: str, instances: Instances) -> None:
-        """Add one image unless it was added before."""
+        """Add one image, unless an image of that name was added before."""
         self.images.setdefault(name, instances)
 
     def merge(self, other: Self) -> None:
-        """Add the images of another shard."""
+        """Add the images that another evaluator, such as another process's, has seen."""
         for name, instances in other.images.items():
             self.add(name, instances)
 
     def compute(self) -> dict[str, Any]:
-        """Return `{"AP": {...}}`: the twelve numbers, -1 where the truth has nothing of that size, and its classes."""
+        """Return `{"AP": {...}}`: the twelve summary numbers (0..1), and AP and AP50 per class.
+
+        A number is -1 if the ground truth has no instance of that size; classes without ground truth are left out.
+        """
         from pycocotools.cocoeval import COCOeval
 
         images = [self.images[name] for name in sorted(self.images, key=self._order)]
         truth = [_annotation(entry, number) for number, image in enumerate(images, 1) for entry in image.truth]
-        found = [_annotation(entry, number) for number, image in enumerate(images, 1) for entry in image.found]
+        predicted = [_annotation(entry, number) for number, image in enumerate(images, 1) for entry in image.predicted]
         if not truth:
             return {"AP": {**dict.fromkeys(SUMMARY, -1.0), "per_class": {}}}
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            evaluation = COCOeval(self._coco(images, truth), self._coco(images, found), "segm")
+            evaluation = COCOeval(self._coco(images, truth), self._coco(images, predicted), "segm")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -98,7 +102,7 @@ class AveragePrecision:
         return {"AP": {**values, "per_class": self._per_class(evaluation.eval["precision"], evaluation.params.catIds)}}
 
     def _order(self, name: str) -> tuple[bool, int, str, str]:
-        """Images are scored in the order of their ids, because equal scores rank in that order."""
+        """Sort key: images go by image id, because COCOeval breaks ties between equal scores by image order."""
         image_id = self.images[name].image_id
         return (False, image_id, "", name) if isinstance(image_id, int) else (True, 0, image_id, name)
 
@@ -118,7 +122,10 @@ class AveragePrecision:
         return coco
 
     def _per_class(self, precision: NDArray[np.float64], categories: Sequence[int]) -> dict[str, dict[str, float]]:
-        """Average (T thresholds, R recalls, K classes, A sizes, M limits) per class that has ground truth."""
+        """Average precision (T, R, K, A, M) for each class that has ground truth.
+
+        T IoU thresholds, R recall levels, K classes, A size ranges, M limits on detections per image.
+        """
         rows = {}
         for position, category in enumerate(categories):
             values = precision[:, :, position, 0, -1]  # (T, R); all are -1 for a class without ground truth
@@ -128,12 +135,12 @@ class AveragePrecision:
 
 
 def make(labels: Labels) -> AveragePrecision:
-    """Return an evaluator of instance predictions."""
+    """Return the evaluator of the instance task."""
     return AveragePrecision([label.id for label in labels if label.isthing], labels)
 
 
 def encode(mask: NDArray[np.bool_]) -> Rle:
-    """Return the run lengths of a mask (H, W)."""
+    """Return a mask (H, W) as COCO run lengths."""
     from pycocotools.mask import encode as encode_columns
 
     rle: Rle = encode_columns(np.asfortranarray(mask, dtype=np.uint8))
@@ -148,8 +155,8 @@ def _truth(sample: Sample, labels: Labels) -> Iterable[Truth]:
         yield Truth(labels[segment.class_index].id, encode(mask), float(mask.sum()), segment.is_crowd)
 
 
-def _annotation(entry: Truth | Found, image_number: int) -> dict[str, Any]:
-    """Return an instance in COCO's layout."""
+def _annotation(entry: Truth | Predicted, image_number: int) -> dict[str, Any]:
+    """Return an instance as a row of COCO's `annotations`."""
     row = {"image_id": image_number, "category_id": entry.category_id, "segmentation": entry.mask}
     if isinstance(entry, Truth):
         return {**row, "area": entry.area, "iscrowd": int(entry.is_crowd)}

@@ -1,4 +1,4 @@
-"""Semantic scores from one confusion matrix over all images: mean and weighted IoU, accuracies."""
+"""Semantic metrics from one confusion matrix over all images: mean IoU, weighted IoU and accuracies."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from oneformer_spec.results import Segmentation
 
 
 class SemanticScores:
-    """Confusion of C classes; a prediction that is no class counts as wrong and belongs to none."""
+    """Mean IoU and related metrics over C classes.
+
+    A pixel predicted as none of the classes counts as wrong, but not as a false positive of any class.
+    """
 
     def __init__(self, num_classes: int, labels: Labels | None = None) -> None:
-        """Count class indices; `labels` is needed by `update`, which gets category ids."""
+        """Score class indices 0..C-1; `update` needs `labels`, because its predictions hold category ids."""
         self.num_classes = num_classes
         self.labels = labels
         self.images: dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def update(self, sample: Sample, segmentation: Segmentation) -> None:
-        """Add one image with its semantic prediction at the image's size; void pixels of the truth do not count."""
+        """Add one image and its semantic prediction (H, W) at the image's size; void pixels do not count."""
         if self.labels is None:
             raise ValueError("update needs labels")
         [truth] = sample.id_maps
@@ -34,26 +37,26 @@ class SemanticScores:
         self._add(sample.name, true, predicted, pixels)
 
     def add(self, name: str, truth: IdMap, predicted: IdMap, *, ignore: int) -> None:
-        """Add one image of class indices, (H, W) each; pixels whose truth is `ignore` do not count."""
+        """Add one image as maps of class indices, each (H, W); pixels whose truth is `ignore` do not count."""
         true, classes, pixels = pair_counts(truth, predicted)
         self._add(name, np.where(true == ignore, -1, true), np.where(classes == ignore, -1, classes), pixels)
 
     def merge(self, other: Self) -> None:
-        """Add the images of another shard."""
+        """Add the images that another evaluator, such as another process's, has seen."""
         for name, cells in other.images.items():
             self.images.setdefault(name, cells)
 
     def confusion(self) -> NDArray[np.int64]:
-        """Return pixels by true class and predicted class, (C, C + 1); the last column is "no class"."""
+        """Return the confusion matrix (C, C + 1) in pixels: rows are true classes, the last column is "no class"."""
         matrix = np.zeros(self.num_classes * (self.num_classes + 1), dtype=np.int64)
         for cells, pixels in self.images.values():
             matrix[cells] += pixels
         return matrix.reshape(self.num_classes, self.num_classes + 1)
 
     def compute(self) -> dict[str, Any]:
-        """Return mIoU, fwIoU, mAcc, pixel_acc and IoU_per_class; None where there is nothing to divide by.
+        """Return mIoU, fwIoU, mAcc, pixel_acc and IoU_per_class (0..1), or None where the denominator is 0.
 
-        mIoU is the mean over classes that occur in truth or prediction, mAcc over those that occur in the truth.
+        mIoU averages over the classes that occur in truth or prediction, mAcc over those that occur in the truth.
         """
         matrix = self.confusion()
         hits, truth, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix[:, :-1].sum(axis=0)
@@ -74,14 +77,14 @@ class SemanticScores:
         inside = (true >= 0) & (true < self.num_classes)
         no_class = (predicted < 0) | (predicted >= self.num_classes)
         cells = (true * (self.num_classes + 1) + np.where(no_class, self.num_classes, predicted))[inside]
-        unique, places = np.unique(cells, return_inverse=True)
+        unique, inverse = np.unique(cells, return_inverse=True)
         counted = np.zeros(len(unique), dtype=np.int64)
-        np.add.at(counted, places, pixels[inside])
+        np.add.at(counted, inverse, pixels[inside])
         self.images.setdefault(name, (unique, counted))
 
 
 def make(labels: Labels) -> SemanticScores:
-    """Return an evaluator of semantic predictions."""
+    """Return the evaluator of the semantic task."""
     return SemanticScores(len(labels), labels)
 
 

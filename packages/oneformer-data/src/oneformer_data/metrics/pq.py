@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al. 2019) with the void and crowd rules of cocodataset/panopticapi."""
+"""Panoptic quality, PQ (Kirillov et al. 2019), with panopticapi's rules for void and crowds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VOID = 0
 
 
 class Tally(NamedTuple):
-    """What one image, or many, adds to one class: the IoU of every match, false positives, false negatives."""
+    """The counts of one class in an image: the IoU of every match, false positives and false negatives."""
 
     ious: tuple[float, ...] = ()
     false_positives: int = 0
@@ -23,29 +23,32 @@ class Tally(NamedTuple):
 
 
 class PanopticQuality:
-    """PQ, SQ and RQ over all classes, things and stuff, and per class."""
+    """PQ, SQ and RQ over all classes, over things, over stuff, and per class."""
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
         self.images: dict[str, dict[int, Tally]] = {}
 
     def update(self, sample: Sample, segmentation: Segmentation) -> None:
-        """Add one image with its panoptic prediction at the image's size."""
+        """Add one image and its panoptic prediction (H, W) at the image's size."""
         [truth] = sample.id_maps
         classes = {segment.id: self.labels.indices[segment.category_id] for segment in segmentation.segments}
         self.add(sample.name, tally(truth, sample.segments, segmentation.map, classes))
 
     def add(self, name: str, tallies: dict[int, Tally]) -> None:
-        """Add the tallies of one image unless it was added before."""
+        """Add the tallies of one image by class index, unless an image of that name was added before."""
         self.images.setdefault(name, tallies)
 
     def merge(self, other: Self) -> None:
-        """Add the images of another shard."""
+        """Add the images that another evaluator, such as another process's, has seen."""
         for name, tallies in other.images.items():
             self.add(name, tallies)
 
     def compute(self) -> dict[str, Any]:
-        """Return `{"PQ": {"all", "things", "stuff", "per_class"}}`; classes without any count are left out."""
+        """Return `{"PQ": {"all", "things", "stuff", "per_class"}}`, each 0..1.
+
+        Classes without a match, a false positive or a false negative are left out.
+        """
         totals: dict[int, dict[str, Any]] = {}
         for index in sorted({index for image in self.images.values() for index in image}):
             totals[index] = _class_row([image[index] for image in self.images.values() if index in image])
@@ -61,17 +64,18 @@ class PanopticQuality:
 
 
 def make(labels: Labels) -> PanopticQuality:
-    """Return an evaluator of panoptic predictions."""
+    """Return the evaluator of the panoptic task."""
     return PanopticQuality(labels)
 
 
 def tally(
     truth: IdMap, segments: Sequence[SegmentInfo], predicted: IdMap, classes: Mapping[int, int]
 ) -> dict[int, Tally]:
-    """Compare one image's id maps, (H, W) each; `classes` maps predicted segment ids to class indices.
+    """Match the true and predicted segments of one image and count the result per class index.
 
-    Segments match where their IoU is above one half; void pixels leave the union. An unmatched prediction is forgiven
-    when more than half of it lies on void and on the crowd of its own class. Crowds are neither matched nor missed.
+    Both id maps are (H, W); `classes` maps predicted segment ids to class indices. Segments of one class match if their
+    IoU is above one half; void pixels are not part of the union. An unmatched prediction is no false positive if more
+    than half of it lies on void and on a crowd of its own class, taken together. Crowds are neither matched nor missed.
     """
     overlaps = _overlaps(truth, predicted)
     truth_areas, predicted_areas = _areas(overlaps)
@@ -102,7 +106,7 @@ def tally(
 
 
 def _overlaps(truth: IdMap, predicted: IdMap) -> dict[tuple[int, int], int]:
-    """Return the common pixels of every pair (truth id, predicted id) that meets."""
+    """Return how many pixels each overlapping pair (truth id, predicted id) shares."""
     if truth.shape != predicted.shape:
         raise ValueError(f"the prediction is {predicted.shape}, the ground truth {truth.shape}")
     first, second, pixels = pair_counts(truth, predicted)
@@ -110,23 +114,23 @@ def _overlaps(truth: IdMap, predicted: IdMap) -> dict[tuple[int, int], int]:
 
 
 def _areas(overlaps: Mapping[tuple[int, int], int]) -> tuple[dict[int, int], dict[int, int]]:
-    """Return the pixels of each truth id and of each predicted id."""
-    true, found = dict[int, int](), dict[int, int]()
+    """Return the area in pixels of each truth id and of each predicted id."""
+    true, predicted = dict[int, int](), dict[int, int]()
     for (true_id, predicted_id), pixels in overlaps.items():
         true[true_id] = true.get(true_id, 0) + pixels
-        found[predicted_id] = found.get(predicted_id, 0) + pixels
-    return true, found
+        predicted[predicted_id] = predicted.get(predicted_id, 0) + pixels
+    return true, predicted
 
 
 def _class_row(tallies: Sequence[Tally]) -> dict[str, Any]:
     ious = [iou for entry in tallies for iou in entry.ious]
     wrong, missed = sum(entry.false_positives for entry in tallies), sum(entry.false_negatives for entry in tallies)
     iou_sum, matches = fsum(ious), len(ious)
-    found = matches + 0.5 * wrong + 0.5 * missed
+    denominator = matches + 0.5 * wrong + 0.5 * missed
     return {
-        "pq": iou_sum / found,
+        "pq": iou_sum / denominator,
         "sq": iou_sum / matches if matches else 0.0,
-        "rq": matches / found,
+        "rq": matches / denominator,
         "iou_sum": iou_sum,
         "tp": matches,
         "fp": wrong,
@@ -135,7 +139,7 @@ def _class_row(tallies: Sequence[Tally]) -> dict[str, Any]:
 
 
 def _average(rows: Mapping[int, Mapping[str, Any]], indices: Collection[int]) -> dict[str, Any] | None:
-    """Return the means over classes, or None where there is no class."""
+    """Return the means over classes, or None without classes."""
     if not indices:
         return None
     means = {field: fsum(rows[index][field] for index in indices) / len(indices) for field in ("pq", "sq", "rq")}

@@ -1,4 +1,7 @@
-"""Count the values of label maps by runs: neighbouring pixels are mostly equal, so only the ends of runs are sorted."""
+"""Count how often each value occurs in a label map, fast.
+
+Neighbouring pixels are mostly equal, so runs of equal pixels are found first and only one entry per run is sorted.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ IdMap = NDArray[np.int32]
 
 
 def value_counts(ids: IdMap) -> dict[int, int]:
-    """Return the pixels per value of a map of any shape."""
+    """Return the number of pixels of each value in a map of any shape."""
     flat = ids.ravel()
     ends = _run_ends(flat)
     values, pixels = _summed(flat[ends].astype(np.int64), np.diff(ends, prepend=-1))
@@ -17,7 +20,7 @@ def value_counts(ids: IdMap) -> dict[int, int]:
 
 
 def pair_counts(first: IdMap, second: IdMap) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs of values that meet in two maps of one shape, and the pixels of each: (K,), (K,), (K,)."""
+    """Return the K distinct pairs of values at the same pixel of two equally large maps, and how often: three (K,)."""
     one, other = first.ravel(), second.ravel()
     ends = _run_ends(one, other)
     joint = (one[ends].astype(np.int64) << 32) | other[ends]
@@ -26,7 +29,7 @@ def pair_counts(first: IdMap, second: IdMap) -> tuple[NDArray[np.int64], NDArray
 
 
 def _run_ends(*maps: IdMap) -> NDArray[np.int64]:
-    """Return the last pixel of every run in which no map (N,) changes."""
+    """Return the index of the last pixel of every run in which none of the maps (N,) changes."""
     last = np.empty(maps[0].size, dtype=np.bool_)
     np.not_equal(maps[0][1:], maps[0][:-1], out=last[:-1])
     for ids in maps[1:]:
@@ -36,6 +39,6 @@ def _run_ends(*maps: IdMap) -> NDArray[np.int64]:
 
 
 def _summed(keys: NDArray[np.int64], weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the different keys in ascending order and the sum of the weights of each."""
-    values, places = np.unique(keys, return_inverse=True)
-    return values, np.bincount(places, weights=weights).astype(np.int64)
+    """Return the distinct keys in ascending order, and the sum of the weights of each."""
+    values, inverse = np.unique(keys, return_inverse=True)
+    return values, np.bincount(inverse, weights=weights).astype(np.int64)
