@@ -136,7 +136,7 @@ def test_it_is_packed_into_shards_that_give_the_same(
     assert "no problems" in done(site, "dataset", "check", "--annotations", f"{shards / 'shards.json'}")
     without = oneformer(tmp_path, "dataset", "check", "--annotations", f"{shards / 'shards.json'}")
     assert without.returncode == 1
-    assert "shards.json: type: 'yolo' is not a format of files that is installed here" in without.stderr
+    assert "shards.json: type: 'yolo' is not an installed format that consists of files" in without.stderr
 
 
 def test_problems_have_file_and_line_and_leaks_are_found(site: Path, spec: tuple[str, ...], data: Path) -> None:

@@ -162,7 +162,7 @@ def test_options_reach_the_format_also_in_shards(source, monkeypatch, tmp_path):
 
 def test_shards_name_no_class_that_would_be_imported(source, tmp_path):
     with pytest.raises(
-        DataError, match=r"type: 'corner_lines:Corners' is not a format of files that is installed here"
+        DataError, match=r"type: 'corner_lines:Corners' is not an installed format that consists of files"
     ):
         write_shards(source, LABELS, tmp_path / "out", size=10**6)
 

@@ -194,7 +194,7 @@ class TestWriting:
         both = replace(dataset, train=dataset.val)
         for split, problem in (
             (None, "--split: name one of train, val"),
-            ("test", "--split test: is not set; there is"),
+            ("test", "--split test: is not set; available:"),
         ):
             with pytest.raises(UsageError, match=problem):
                 pack(both, split, tmp_path / "out", size=MB, samples=None, seed=None)
@@ -210,7 +210,7 @@ class TestWriting:
         assert [source.name for source in sources(read, "val")] == ["instances", "masks"]
         same(open_split(read, "val", labels), open_split(dataset, "val", labels))
         bad = replace(dataset, val=replace(split, names=("a/b", "c")))
-        with pytest.raises(UsageError, match=r"^dataset\.val\.names: 'a/b' is no name of a folder$"):
+        with pytest.raises(UsageError, match=r"^dataset\.val\.names: 'a/b' is not a valid folder name$"):
             pack(bad, None, tmp_path / "bad", size=MB, samples=None, seed=None)
 
 
@@ -268,7 +268,7 @@ class TestSpec:
     def test_folders_beside_shards_are_a_mistake(self, packed, labels):
         with pytest.raises(
             SpecError,
-            match=r"^dataset\.val\.images: is set, but the shards of .* hold all their files; set it to null$",
+            match=r"^dataset\.val\.images: is set, but the shards of .* contain all files; set it to null$",
         ):
             WebDataset(replace(packed("coco_panoptic"), images="images")).open(labels)
 
@@ -372,6 +372,6 @@ class TestTarFilesOfOthers:
 
     def test_nothing_there(self, labels, tmp_path):
         (tmp_path / "empty").mkdir()
-        for name, problem in (("empty", "holds no .tar files"), ("b-*.tar", "does not exist")):
+        for name, problem in (("empty", "contains no .tar files"), ("b-*.tar", "does not exist")):
             with pytest.raises(DataError, match=rf"/{name.replace('*', '.')}: {problem}$"):
                 WebDataset(Source("dataset.val", f"{tmp_path / name}", type="webdataset")).open(labels)

@@ -87,30 +87,30 @@ def second_sample(tar: Path) -> int:
 @pytest.mark.parametrize(
     ("member", "problem"),
     [
-        (header("../../b.json"), "../../b.json: the name leaves its folder"),
-        (header("/etc/b.json"), "/etc/b.json: the name leaves its folder"),
+        (header("../../b.json"), "../../b.json: the name points outside its folder"),
+        (header("/etc/b.json"), "/etc/b.json: the name points outside its folder"),
         (
             header("b.json", type=tarfile.SYMTYPE, linkname="/etc/passwd"),
-            "b.json: is a link, a device or another thing",
+            "b.json: is a link, a device or something else",
         ),
-        (header("b.json", type=tarfile.LNKTYPE, linkname="a.png"), "b.json: is a link, a device or another thing"),
-        (header("b.png", type=tarfile.CHRTYPE), "b.png: is a link, a device or another thing"),
-        (header("b.png", type=tarfile.FIFOTYPE), "b.png: is a link, a device or another thing"),
-        (header("b.png", type=tarfile.GNUTYPE_SPARSE), "b.png: is a link, a device or another thing"),
-        (header("b.json", 5000), "b.json: claims 5000 bytes, the file ends before"),
+        (header("b.json", type=tarfile.LNKTYPE, linkname="a.png"), "b.json: is a link, a device or something else"),
+        (header("b.png", type=tarfile.CHRTYPE), "b.png: is a link, a device or something else"),
+        (header("b.png", type=tarfile.FIFOTYPE), "b.png: is a link, a device or something else"),
+        (header("b.png", type=tarfile.GNUTYPE_SPARSE), "b.png: is a link, a device or something else"),
+        (header("b.json", 5000), "b.json: claims 5000 bytes, but the file ends earlier"),
         (header("b", 2**33 - 1, type=tarfile.GNUTYPE_LONGNAME), "a header claims 8589934592 bytes"),
         (header("b", 2**33 - 1, type=tarfile.XHDTYPE), "a header claims 8589934592 bytes"),
         (header("b.png")[:100] + b"no checksum".ljust(412, b"\0"), "is damaged or cut off at byte"),
         (
             header("b.png"),
-            ": b: has nothing beside its image, expected panoptic.png and json for coco_panoptic, or json for "
+            ": b: has nothing besides its image, expected panoptic.png and json for coco_panoptic, or json for "
             "coco_instance, or semantic.png for semantic_jsonl",
         ),
         (header("b.json"), ": b: has no image, expected one image"),
         (header("b.png") + header("b.jpg") + header("b.json"), ": b: has jpg and png, expected one image"),
-        (header("b.png") + header("b.PNG"), ": b: has two files of one kind among png, png"),
-        (header("b.png") + header("b.json"), "holds samples of several formats: coco_instance, coco_panoptic"),
-        (header("000000000.json"), ": 000000000: the files of the sample do not stand together"),
+        (header("b.png") + header("b.PNG"), ": b: has two files of the same kind among png, png"),
+        (header("b.png") + header("b.json"), "contains samples of several formats: coco_instance, coco_panoptic"),
+        (header("000000000.json"), ": 000000000: the files of the sample are not next to each other"),
     ],
 )
 def test_a_member_that_lies_is_refused(tar, labels, member, problem):
@@ -159,15 +159,15 @@ def test_no_damaged_byte_is_passed_on_silently(tar, indexed, labels, flipped):
             "name: '../shard-000000.tar' is not the name of a .tar file beside the index",
         ),
         ({"name": 5}, "name: 5 is not the name of a .tar file beside the index"),
-        ({"size": -1}, "size: -1 is no number of bytes"),
-        ({"size": 2**200}, f"size: {2**200} is no number of bytes"),
-        ({"sha256": "abc"}, "sha256: 'abc' is no SHA-256 digest in hexadecimal digits"),
+        ({"size": -1}, "size: -1 is not a number of bytes"),
+        ({"size": 2**200}, f"size: {2**200} is not a number of bytes"),
+        ({"sha256": "abc"}, "sha256: 'abc' is not a hexadecimal SHA-256 digest"),
         ({"offsets": [0]}, "offsets: expected whole numbers, one per sample and one more"),
         ({"offsets": [0, 512.0]}, "offsets: expected whole numbers, one per sample and one more"),
-        ({"offsets": [0, 2**200]}, "offsets: lead out of a file of"),
-        ({"offsets": [-512, 512]}, "offsets: lead out of a file of"),
-        ({"offsets": [0, 513]}, "offsets: are not growing multiples of 512"),
-        ({"offsets": [512, 0]}, "offsets: are not growing multiples of 512"),
+        ({"offsets": [0, 2**200]}, "offsets: point past the end of a file of"),
+        ({"offsets": [-512, 512]}, "offsets: point past the end of a file of"),
+        ({"offsets": [0, 513]}, "offsets: are not increasing multiples of 512"),
+        ({"offsets": [512, 0]}, "offsets: are not increasing multiples of 512"),
         (
             {"offsets": [0, 1 << 31], "size": 1 << 32},
             "offsets: a sample has 2147483648 bytes, at most 1073741824 are read",
@@ -185,7 +185,10 @@ def test_an_index_that_contradicts_itself_is_refused(indexed, labels, fields, pr
         ([], "has no list 'shards' at its top"),
         ({"shards": []}, "is an index of format None; this version reads format 1"),
         ({"format": 2, "shards": []}, "is an index of format 2; this version reads format 1"),
-        ({"format": 1, "type": "magic", "shards": []}, "type: 'magic' is not a format of files that is installed here"),
+        (
+            {"format": 1, "type": "magic", "shards": []},
+            "type: 'magic' is not an installed format that consists of files",
+        ),
         ({"format": 1, "type": "coco_panoptic", "shards": []}, "has no shards"),
         (
             {"format": 1, "type": "coco_panoptic", "shards": [], "categories": 3},
@@ -203,13 +206,13 @@ def test_two_shards_of_one_name_are_refused(indexed, labels):
     document = json.loads(path.read_text())
     document["shards"] *= 2
     path.write_text(json.dumps(document))
-    assert refused(indexed, labels) == f"{path}: two shards have one name"
+    assert refused(indexed, labels) == f"{path}: two shards have the same name"
 
 
 class TestDisagreement:
     def test_offsets_that_hit_no_header(self, indexed, tar, labels):
         edited(indexed, offsets=[512, second_sample(tar)])
-        assert f"{tar}: is no tar file, is damaged, or disagrees with its index" in refused(indexed, labels)
+        assert f"{tar}: is not a tar file, is damaged, or disagrees with its index" in refused(indexed, labels)
 
     def test_one_sample_where_the_file_has_two(self, indexed, tar, labels):
         edited(indexed, offsets=[0, tar.stat().st_size - len(END)])
@@ -272,7 +275,7 @@ def test_names_and_ids_that_occur_twice_are_found(tar, out, labels):
     (out / "b.tar").write_bytes(tar.read_bytes())
     found = list(source_problems(Source("dataset.val", f"{out}", type="webdataset"), labels))
     assert len(found) == 4
-    assert found[0].endswith(f"000000000.png: has the file_name '11.png', as {out / 'b.tar'}: 000000000.png")
+    assert found[0].endswith(f"000000000.png: has the same file_name '11.png' as {out / 'b.tar'}: 000000000.png")
 
 
 def test_what_is_claimed_takes_no_memory(tar, labels):

@@ -135,7 +135,7 @@ def test_a_connection_that_fails_is_tried_three_times(source, server, labels, ca
     if failures < 3:
         assert samples[0].name == "11.png"
         return
-    with pytest.raises(DataError, match=rf"^{server.url}/shard-000000\.tar: cannot be fetched: "):
+    with pytest.raises(DataError, match=rf"^{server.url}/shard-000000\.tar: cannot be downloaded: "):
         samples[0]
     assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
     assert samples[0].name == "11.png"
@@ -143,10 +143,10 @@ def test_a_connection_that_fails_is_tried_three_times(source, server, labels, ca
 
 def test_what_is_not_there_is_not_asked_for_again(source, server, labels, out):
     (out / "shard-000001.tar").unlink()
-    problem = f"{server.url}/shard-000001.tar: cannot be fetched: 404 File not found"
+    problem = f"{server.url}/shard-000001.tar: cannot be downloaded: 404 File not found"
     assert list(source_problems(source, labels)) == [problem]
     assert server.tars().count("/shard-000001.tar") == 1
-    with pytest.raises(DataError, match=r"^http://.*/nothing/shards\.json: cannot be fetched: 404 File not found$"):
+    with pytest.raises(DataError, match=r"^http://.*/nothing/shards\.json: cannot be downloaded: 404 File not found$"):
         WebDataset(Source("dataset.val", f"{server.url}/nothing/shards.json")).open(labels)
 
 
@@ -172,7 +172,7 @@ def test_the_limit_holds_and_what_was_used_last_stays(source, server, labels, ou
     sizes = [path.stat().st_size for path in sorted(out.glob("*.tar"))]
     monkeypatch.setenv("ONEFORMER_CACHE_GB", f"{sum(sizes) / 1e9 - 1e-7:.9f}")
     samples = WebDataset(source).open(labels)
-    assert "note: training needs up to 0.00 GB of shards at once and 0.00 GB are kept" in capsys.readouterr().err
+    assert "note: training needs up to 0.00 GB of shards at once but the cache holds 0.00 GB" in capsys.readouterr().err
     assert [samples[number].name for number in (0, 1, 0)] == ["11.png", "12.png", "11.png"]
     assert server.tars() == ["/shard-000000.tar", "/shard-000000.tar", "/shard-000001.tar"]
     assert kept(cache) == [f"{samples.listing.shards[0].sha256}.tar"]
@@ -206,7 +206,7 @@ def test_only_as_many_files_go_as_must(cache, monkeypatch):
 @pytest.mark.parametrize("text", ["much", "0", "-1", "nan", "inf"])
 def test_a_limit_that_is_none_is_refused(monkeypatch, text):
     monkeypatch.setenv("ONEFORMER_CACHE_GB", text)
-    with pytest.raises(UsageError, match=rf"^ONEFORMER_CACHE_GB: '{text}' is no number of gigabytes above 0$"):
+    with pytest.raises(UsageError, match=rf"^ONEFORMER_CACHE_GB: '{text}' is not a number of gigabytes above 0$"):
         remote.limit()
 
 
@@ -219,7 +219,7 @@ def test_a_kept_file_that_was_cut_off_is_fetched_again(source, server, labels, c
 
 
 def test_a_redirection_to_a_file_of_this_machine_is_not_followed(server, labels):
-    with pytest.raises(DataError, match=r"/away/shards\.json: cannot be fetched: "):
+    with pytest.raises(DataError, match=r"/away/shards\.json: cannot be downloaded: "):
         WebDataset(Source("dataset.val", f"{server.url}/away/shards.json")).open(labels)
 
 
@@ -229,10 +229,10 @@ def test_shards_on_a_server_need_an_index_with_digests(source, server, labels, o
     document = json.loads((out / "shards.json").read_text())
     document["shards"][0]["sha256"] = None
     (out / "shards.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match=r"/shard-000000\.tar: its index has no sha256 of it$"):
+    with pytest.raises(DataError, match=r"/shard-000000\.tar: its index has no sha256 for it$"):
         WebDataset(source).open(labels)
 
 
 def test_a_server_that_is_away_is_named(labels):
-    with pytest.raises(DataError, match=r"^http://127\.0\.0\.1:9/shards\.json: cannot be fetched: .*refused"):
+    with pytest.raises(DataError, match=r"^http://127\.0\.0\.1:9/shards\.json: cannot be downloaded: .*refused"):
         WebDataset(Source("dataset.val", "http://127.0.0.1:9/shards.json")).open(labels)

@@ -1,6 +1,6 @@
-"""A stored sample becomes what its format makes of the same files on disk.
+"""Decode a sample from a shard, exactly as its format decodes the same files on disk.
 
-The JSON of a sample is what its format says of one picture: for COCO a document with `images` and `annotations`, for
+The JSON of a sample is its format's annotation of one image: for COCO a document with `images` and `annotations`, for
 semantic masks an object with `img` and `segm`.
 """
 
@@ -19,11 +19,11 @@ from oneformer_data.shards.members import Stored
 from oneformer_spec.errors import DataError
 from oneformer_spec.labels import Labels
 
-_LARGEST_JSON = 64 << 20  # bytes; parsed it takes about ten times as much memory
+_LARGEST_JSON = 64 << 20  # bytes; parsed, it takes about ten times as much memory
 
 
 def format_at(type: str, path: str, source: Source) -> FileFormat[Any]:
-    """Return the format of one sample whose JSON has a name, with the options that the shards' data set has for it."""
+    """Return the format that reads one sample; `path` names its JSON, the options are those of the shards' data set."""
     kind = file_format(type, path)
     format = made(kind, type, replace(source, annotations=path, images=None, panoptic=None, type=type))
     assert isinstance(format, FileFormat)
@@ -31,10 +31,10 @@ def format_at(type: str, path: str, source: Source) -> FileFormat[Any]:
 
 
 def decode(stored: Stored, labels: Labels, source: Source) -> Sample:
-    """Decode a sample of a data set.
+    """Decode a sample from its stored files.
 
     Raises:
-        DataError: A file is damaged, or they disagree.
+        DataError: A file is damaged, or files contradict each other.
     """
     content = stored.annotation
     if len(content.data) > _LARGEST_JSON:

@@ -1,4 +1,4 @@
-"""The index of a set of tar shards: what they hold, and where each sample lies, so that it is one read away."""
+"""The index of a set of tar shards: their format and the byte range of each sample, so that one read fetches it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from oneformer_spec.plugins.annotation_formats import annotation_formats
 
 FORMAT = 1
 INDEX_NAME = "shards.json"
-"""What the index of a set of tar shards is called; annotations of that name are of the type `webdataset`."""
+"""File name of the index of a set of tar shards; annotations of that name are of the type `webdataset`."""
 
-LARGEST_SAMPLE = 1 << 30  # bytes; it is read into memory as a whole
+LARGEST_SAMPLE = 1 << 30  # bytes; a sample is read into memory as a whole
 WINDOW = 8
-"""How many shards training draws samples from at a time: more mix better, fewer need less of a cache."""
+"""How many shards training samples from at a time: more shuffle better, fewer need a smaller cache."""
 
-_BLOCK = 512  # bytes; everything in a tar file begins at a multiple
+_BLOCK = 512  # bytes; tar headers and contents begin at multiples of it
 
 
 @dataclass(frozen=True)
 class Shard:
     """One tar file of N samples.
 
-    `offsets` (N + 1,) are the bytes where each sample begins and the last one ends. `size` is in bytes; `sha256` is
-    None where nobody has read the whole file.
+    `offsets` (N + 1,) are the byte offsets at which each sample begins and the last one ends. `size` is in bytes;
+    `sha256` is None if the file was never read as a whole.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """A set of shards in order: the format of their annotations, and the label map, where one is known."""
+    """A set of shards in order, the format of their annotations, and their label map if known."""
 
     type: str
     categories: list[Any] | None
@@ -58,11 +58,11 @@ class Index:
 
     @property
     def ends(self) -> list[int]:
-        """The number of samples up to the end of each shard."""
+        """The cumulative number of samples at the end of each shard."""
         return list(accumulate(map(len, self.shards)))
 
     def document(self) -> dict[str, Any]:
-        """Return the index as plain JSON values, as `parse` reads them."""
+        """Return the index as plain JSON values, which `parse` reads."""
         rows = [
             {"name": shard.name, "size": shard.size, "sha256": shard.sha256, "offsets": shard.offsets.tolist()}
             for shard in self.shards
@@ -71,10 +71,10 @@ class Index:
 
 
 def parse(document: Any, path: str) -> Index:
-    """Return the index that a JSON document holds; `path` names it in errors.
+    """Parse an index from a JSON document; `path` names it in errors.
 
     Raises:
-        DataError: It is no index, of another format, or contradicts itself.
+        DataError: It is not an index, has an unsupported format version, or contradicts itself.
     """
     rows = listed(document, "shards", path)
     if document.get("format") != FORMAT:
@@ -87,21 +87,21 @@ def parse(document: Any, path: str) -> Index:
         raise DataError(f"{path}: has no shards")
     shards = tuple(_shard(row, f"{path}: shards[{number}]") for number, row in enumerate(rows))
     if len({shard.name for shard in shards}) < len(shards):
-        raise DataError(f"{path}: two shards have one name")
+        raise DataError(f"{path}: two shards have the same name")
     return Index(document["type"], categories, shards)
 
 
 def file_format(type: object, path: str) -> type[FileFormat[Any]]:
-    """Return the format of the samples in shards; `path` names what says so in errors.
+    """Return the class of the samples' format `type`; `path` names the index or tar file in errors.
 
     Raises:
-        DataError: It is not installed, or not a format of files.
+        DataError: The format is not installed, or does not consist of files.
     """
     declared = annotation_formats().get(type) if isinstance(type, str) else None
-    found = format_class(declared) if declared is not None else None
-    if found is None or not issubclass(found, FileFormat):
-        raise DataError(f"{path}: type: {type!r} is not a format of files that is installed here")
-    return found
+    kind = format_class(declared) if declared is not None else None
+    if kind is None or not issubclass(kind, FileFormat):
+        raise DataError(f"{path}: type: {type!r} is not an installed format that consists of files")
+    return kind
 
 
 def _shard(row: Mapping[str, Any], where: str) -> Shard:
@@ -109,17 +109,17 @@ def _shard(row: Mapping[str, Any], where: str) -> Shard:
     if not isinstance(name, str) or not re.fullmatch(r"[^/\\\x00-\x1f]+\.tar", name):
         raise DataError(f"{where}: name: {name!r} is not the name of a .tar file beside the index")
     if not is_integer(size) or not 0 < size < 1 << 62:
-        raise DataError(f"{where}: size: {size!r} is no number of bytes")
+        raise DataError(f"{where}: size: {size!r} is not a number of bytes")
     if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
-        raise DataError(f"{where}: sha256: {sha256!r} is no SHA-256 digest in hexadecimal digits")
+        raise DataError(f"{where}: sha256: {sha256!r} is not a hexadecimal SHA-256 digest")
     if not isinstance(offsets, list) or len(offsets) < 2 or not all(is_integer(offset) for offset in offsets):
         raise DataError(f"{where}: offsets: expected whole numbers, one per sample and one more")
     if min(offsets) < 0 or max(offsets) > size:
-        raise DataError(f"{where}: offsets: lead out of a file of {size} bytes")
-    places = np.array(offsets, dtype=np.int64)
-    lengths = np.diff(places)
-    if (lengths <= 0).any() or (places % _BLOCK).any():
-        raise DataError(f"{where}: offsets: are not growing multiples of {_BLOCK}")
+        raise DataError(f"{where}: offsets: point past the end of a file of {size} bytes")
+    boundaries = np.array(offsets, dtype=np.int64)
+    lengths = np.diff(boundaries)
+    if (lengths <= 0).any() or (boundaries % _BLOCK).any():
+        raise DataError(f"{where}: offsets: are not increasing multiples of {_BLOCK}")
     if lengths.max() > LARGEST_SAMPLE:
         raise DataError(f"{where}: offsets: a sample has {lengths.max()} bytes, at most {LARGEST_SAMPLE} are read")
-    return Shard(name, size, sha256, places)
+    return Shard(name, size, sha256, boundaries)

@@ -1,4 +1,4 @@
-"""From what a spec names to an index and the place of its shards."""
+"""Find or build the index of the shards that a spec names."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from oneformer_spec.plugins.annotation_formats import is_url
 
 
 def open_index(source: Source) -> tuple[Index, Store]:
-    """Return the index that `annotations` names, and the store of its shards.
+    """Return the index that `annotations` names, and the store that opens its shards.
 
-    An index is a JSON file, here or on a server, or lies in a folder that is named. A tar file, a pattern of tar files
-    or a folder of them without an index is searched through once; what was found is kept.
+    `annotations` is an index (a local JSON file, a URL, or a folder that contains one), a tar file, a pattern of tar
+    files, or a folder of them. Tar files without an index are scanned once, and the result is cached.
 
     Raises:
-        DataError: There is no index, it is wrong, or shards without an index are.
+        DataError: Nothing exists there, or the index or a tar file without an index is invalid.
     """
     name = source.annotations
     if is_url(name):
@@ -43,21 +43,21 @@ def open_index(source: Source) -> tuple[Index, Store]:
     if path.is_dir():
         folder, tars = path, sorted(path.glob("*.tar"))
     elif path.suffix == ".tar":
-        folder, tars = path.parent, [path] if path.exists() else _fitting(name)
+        folder, tars = path.parent, [path] if path.exists() else _matching(name)
     else:
         store = FolderStore(Folder(path.parent, allow_outside=source.allow_outside_root))
         return parse(read_json(path), str(path)), store
     if not tars:
-        raise DataError(f"{name}: {'holds no .tar files' if path.is_dir() else 'does not exist'}")
+        raise DataError(f"{name}: {'contains no .tar files' if path.is_dir() else 'does not exist'}")
     store = FolderStore(Folder(folder, allow_outside=source.allow_outside_root))
-    return _searched(tars, name), store
+    return _cached_index(tars, name), store
 
 
-def _fitting(pattern: str) -> list[Path]:
-    """Return the tar files of a pattern; none where nothing fits it.
+def _matching(pattern: str) -> list[Path]:
+    """Return the tar files that match a pattern.
 
     Raises:
-        DataError: It names a file that does not exist.
+        DataError: The pattern lists a file that does not exist.
     """
     absent = missing(pattern)
     if absent is not None and absent != pattern:
@@ -68,7 +68,7 @@ def _fitting(pattern: str) -> list[Path]:
 def _on_server(url: str) -> tuple[Index, Store]:
     scheme = url[: url.index(":") + 1].lower()
     if scheme not in ("http:", "https:"):
-        why = "would run a command, which reading data never does" if scheme == "pipe:" else "is not read"
+        why = "would run a command, which reading data never does" if scheme == "pipe:" else "is not supported"
         raise DataError(f"{url}: {scheme} {why}; name a path, or an index by http: or https:")
     if url.partition("?")[0].endswith(".tar"):
         raise DataError(f"{url}: shards on a server need an index; name the {INDEX_NAME} that `dataset shard` wrote")
@@ -77,24 +77,24 @@ def _on_server(url: str) -> tuple[Index, Store]:
     return index, ServerStore(url)
 
 
-def _searched(tars: Sequence[Path], name: str) -> Index:
-    """Return the index of tar files that have none: as kept, or from their headers."""
+def _cached_index(tars: Sequence[Path], name: str) -> Index:
+    """Return an index of tar files that have none: from the cache, or by scanning their headers."""
     digest = hashlib.blake2b(digest_size=20)
     for tar in tars:
         status = tar.stat()
         digest.update(json.dumps([FORMAT, str(tar.resolve()), status.st_size, status.st_mtime_ns]).encode())
-    kept = cache_folder() / f"{digest.hexdigest()}.shards"
-    with suppress(DataError):  # it is not there, or is damaged
-        return parse(read_json(kept), str(kept))
-    index = _scanned(tars, name)
+    cached = cache_folder() / f"{digest.hexdigest()}.shards"
+    with suppress(DataError):  # missing or damaged
+        return parse(read_json(cached), str(cached))
+    index = _scan_all(tars, name)
     try:
-        write_atomically(kept, json.dumps(index.document()))
+        write_atomically(cached, json.dumps(index.document()))
     except OSError as error:
-        note(f"{kept}: {error.strerror or error}; {name} is searched through anew at every start")
+        note(f"{cached}: {error.strerror or error}; {name} will be scanned again at every start")
     return index
 
 
-def _scanned(tars: Sequence[Path], name: str) -> Index:
+def _scan_all(tars: Sequence[Path], name: str) -> Index:
     progress = Progress(f"index {name}", "shards")
     types, shards = [], []
     for number, tar in enumerate(tars, start=1):
@@ -106,6 +106,6 @@ def _scanned(tars: Sequence[Path], name: str) -> Index:
         types.append(type)
         shards.append(shard)
         if type != types[0]:
-            raise DataError(f"{tar}: holds samples of the format {type}, {tars[0]} of {types[0]}")
+            raise DataError(f"{tar}: contains samples of the format {type}, but {tars[0]} contains {types[0]}")
         progress(number, len(tars))
     return Index(types[0], None, tuple(shards))

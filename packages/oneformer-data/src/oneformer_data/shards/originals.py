@@ -1,4 +1,4 @@
-"""The files of any data set, sample by sample, as a tar file shall hold them."""
+"""Read the original files of a data set, sample by sample, for copying into tar files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oneformer_spec.labels import Labels
 
 @dataclass(frozen=True)
 class Originals:
-    """`count` samples of one format; `stored` reads the files of one."""
+    """A data set to copy: `count` samples of one format; `stored` reads the files of one."""
 
     type: str
     count: int
@@ -27,10 +27,10 @@ class Originals:
 
 
 def originals(source: Source, labels: Labels) -> Originals:
-    """Open a data set for copying; it is checked as for training.
+    """Open a data set for copying; it passes the same checks as for training.
 
     Raises:
-        SpecError: A folder is not set, or the format has no files that a tar file could hold.
+        SpecError: A folder is not set, or the format does not consist of files.
         DataError: The annotations are wrong, or files are missing.
     """
     format = format_of(source)

@@ -1,4 +1,4 @@
-"""`oneformer dataset shard`: a split of a spec as shards."""
+"""`oneformer dataset shard`: write a split of a spec as shards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oneformer_spec.schema import DatasetSection
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written of a split: images and shards in all, the number of classes, an index per data set."""
+    """The shards written for a split: total images and shards, the number of classes, one index per data set."""
 
     split: str
     images: int
@@ -30,9 +30,9 @@ class Packed:
 def pack(
     dataset: DatasetSection, split: str | None, target: Path, *, size: int, samples: int | None, seed: int | None
 ) -> Packed:
-    """Write the data sets of a split, each of several into a folder of its name; see `write_shards`.
+    """Write the data sets of a split as shards; several data sets get a subfolder each. See `write_shards`.
 
-    The target appears as a whole, at the end.
+    The target folder appears at the end, complete.
 
     Raises:
         UsageError: The split is not set, is not named, or the target is not empty.
@@ -46,7 +46,7 @@ def pack(
         raise UsageError(f"--split: name one of {', '.join(every)}")
     name = split or next(iter(every))
     if name not in every:
-        raise UsageError(f"--split {name}: is not set; there is {', '.join(every)}")
+        raise UsageError(f"--split {name}: is not set; available: {', '.join(every)}")
     sources, labels = every[name], read_label_map(dataset)
     folders = [Path()] if len(sources) == 1 else [_folder(source) for source in sources]
     with staged(target, (), force=False) as stage:
@@ -64,7 +64,7 @@ def pack(
 
 
 def _folder(source: Source) -> Path:
-    """Return the folder of a data set below that of its split."""
+    """Return the subfolder for one of several data sets."""
     if source.name in ("", ".", "..") or Path(source.name).name != source.name:
-        raise UsageError(f"{source.section}.names: {source.name!r} is no name of a folder")
+        raise UsageError(f"{source.section}.names: {source.name!r} is not a valid folder name")
     return Path(source.name)

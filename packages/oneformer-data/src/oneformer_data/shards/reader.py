@@ -1,4 +1,4 @@
-"""Shards as a data set."""
+"""A data set that reads its samples from shards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oneformer_spec.labels import Labels
 
 
 class Shards(DataSet):
-    """The samples of a set of shards, in their order. Nothing is kept open, so any process and thread may read."""
+    """The samples of a set of shards, in order. No file stays open, so any process or thread may read."""
 
     def __init__(self, index: Index, store: Store, labels: Labels, source: Source) -> None:
         self.listing, self._store, self._labels, self._source = index, store, labels, source
@@ -29,7 +29,7 @@ class Shards(DataSet):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that the format of the samples has targets for."""
+        """The tasks for which the samples' format has targets."""
         return self._tasks
 
     def __len__(self) -> int:
@@ -45,16 +45,16 @@ class Shards(DataSet):
         return decode(self.stored(index), self._labels, self._source)
 
     def stored(self, index: int) -> Stored:
-        """Return the files of a sample as they are stored.
+        """Return the undecoded files of a sample.
 
         Raises:
-            DataError: The shard cannot be had, or disagrees with its index.
+            DataError: The shard cannot be opened or downloaded, or contradicts its index.
         """
         position = range(len(self))[index]
         number = bisect_right(self._ends, position)
         shard = self.listing.shards[number]
-        place = position - self._ends[number] + len(shard)
-        begin, end = (int(offset) for offset in shard.offsets[place : place + 2])
+        row = position - self._ends[number] + len(shard)
+        begin, end = (int(offset) for offset in shard.offsets[row : row + 2])
         path = self._store.path(shard)
         with self._store.open(shard) as file:
             file.seek(begin)
@@ -64,15 +64,15 @@ class Shards(DataSet):
         return sample_in(data, path, self.listing.type)
 
     def part_of(self, index: int) -> range:
-        """Return the indices of the shard of a sample."""
+        """Return the index range of the shard that a sample belongs to."""
         number = bisect_right(self._ends, index)
         return range(self._ends[number] - len(self.listing.shards[number]), self._ends[number])
 
     def own_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return all indices in random order, such that few shards are needed at a time.
+        """Return all indices in a random order that needs only a few shards at a time.
 
-        Shards come in random order; a sample is due up to `WINDOW` shards after the beginning of its own.
+        Shards are visited in random order; a sample comes at most `WINDOW` shards after the start of its own.
         """
         lengths = np.array([len(shard) for shard in self.listing.shards])
-        turn = np.repeat(rng.permutation(len(lengths)), lengths)  # (N,)
-        return np.argsort(turn + WINDOW * rng.random(len(turn)), kind="stable")
+        visit = np.repeat(rng.permutation(len(lengths)), lengths)  # (N,)
+        return np.argsort(visit + WINDOW * rng.random(len(visit)), kind="stable")

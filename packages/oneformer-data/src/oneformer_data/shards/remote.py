@@ -1,4 +1,4 @@
-"""Files of a web server, kept in a folder of limited size under the digest that proves them."""
+"""Download files from a web server into a cache of limited size, verified and named by their SHA-256 digest."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _DEFAULT_LIMIT = 100  # GB
 _LARGEST_INDEX = 1 << 30  # bytes
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
-_WAITS = (1, 5)  # seconds before another attempt
-_ABANDONED = 3600  # seconds since a download that is not finished last grew
+_WAITS = (1, 5)  # seconds before the second and third attempt
+_ABANDONED = 3600  # seconds without growth after which an unfinished download counts as abandoned
 
 
 def read(url: str) -> bytes:
     """Return the content of a URL.
 
     Raises:
-        DataError: It cannot be had, or is too large.
+        DataError: The download fails, or is too large.
     """
     data = b""
 
@@ -47,59 +47,59 @@ def read(url: str) -> bytes:
     return data
 
 
-def opened(url: str, shard: Shard) -> BufferedReader:
-    """Open a shard, which is fetched where it is not kept yet; the caller closes it.
+def open_shard(url: str, shard: Shard) -> BufferedReader:
+    """Open a shard from the cache, downloading it first if necessary; the caller closes the file.
 
-    Threads and processes that want the same shard fetch it once.
+    Threads and processes that need the same shard download it once.
 
     Raises:
-        DataError: It cannot be had, or is not what the index says.
+        DataError: The download fails, or the shard is not what the index says.
     """
     folder = cache_folder() / "shards"
     path = folder / f"{shard.sha256}.tar"
     try:
-        if (file := _kept(path, shard.size)) is not None:
+        if (file := _open_cached(path, shard.size)) is not None:
             return file
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{path.name[:2]}.lock"):
-            if (file := _kept(path, shard.size)) is None:
+            if (file := _open_cached(path, shard.size)) is None:
                 _make_room(folder, shard.size)
                 write_atomically(path, partial(_download, url, shard))
                 file = open(path, "rb")  # noqa: SIM115
             return file
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: {error.strerror or error}, while fetching {url}") from None
+        raise DataError(f"{error.filename or folder}: {error.strerror or error}, while downloading {url}") from None
 
 
 def limit() -> int:
-    """Return how many bytes of fetched files are kept.
+    """Return the size limit of the cache in bytes.
 
     Raises:
-        UsageError: The environment variable that says it is no number above 0.
+        UsageError: The environment variable that sets it is not a number above 0.
     """
     text = os.environ.get(LIMIT_VARIABLE) or str(_DEFAULT_LIMIT)
     with suppress(ValueError, OverflowError):
         if (size := int(float(text) * 1e9)) > 0:
             return size
-    raise UsageError(f"{LIMIT_VARIABLE}: {text!r} is no number of gigabytes above 0")
+    raise UsageError(f"{LIMIT_VARIABLE}: {text!r} is not a number of gigabytes above 0")
 
 
 def check_room(shards: Sequence[Shard], at_once: int) -> None:
-    """Say that too little is kept, where that is so: shards that are needed at once would be fetched again and again.
+    """Print a note if the cache cannot hold the `at_once` largest shards, which would be downloaded again and again.
 
     Raises:
-        UsageError: The limit is no number.
+        UsageError: The limit is not a number.
     """
     needed = sum(sorted(shard.size for shard in shards)[-at_once:])
     if needed > limit():
         note(
-            f"training needs up to {needed / 1e9:.2f} GB of shards at once and {limit() / 1e9:.2f} GB are kept: they "
-            f"will be fetched again and again; raise {LIMIT_VARIABLE}, or write smaller ones"
+            f"training needs up to {needed / 1e9:.2f} GB of shards at once but the cache holds {limit() / 1e9:.2f} GB: "
+            f"shards will be downloaded again and again; raise {LIMIT_VARIABLE}, or write smaller shards"
         )
 
 
-def _kept(path: Path, size: int) -> BufferedReader | None:
-    """Open a kept file and note the time of its use; a deleted file stays readable for those that have it open."""
+def _open_cached(path: Path, size: int) -> BufferedReader | None:
+    """Open a cached file and update its time of last use; if it is deleted later, the open file stays readable."""
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
@@ -114,21 +114,21 @@ def _kept(path: Path, size: int) -> BufferedReader | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
+    """Hold a file lock, which the system releases even if the process is killed."""
     with open(path, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Delete the files that were used longest ago until another one fits."""
-    found = []
+    """Delete the least recently used files until `size` more bytes fit into the cache."""
+    files = []
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
-    total = sum(length for _, length, _ in found)
-    for used, length, path in sorted(found):
+            files.append((status.st_mtime, status.st_size, path))
+    total = sum(length for _, length, _ in files)
+    for used, length, path in sorted(files):
         if total + size <= limit():
             return
         if path.suffix == ".tar" or (path.suffix == ".tmp" and time.time() - used > _ABANDONED):
@@ -137,7 +137,7 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _download(url: str, shard: Shard, target: BinaryIO) -> None:
-    """Write a shard into a file, and prove it."""
+    """Download a shard into a file, and verify its size and digest."""
 
     def write(blocks: Iterator[bytes]) -> None:
         digest, size = hashlib.sha256(), 0
@@ -155,10 +155,10 @@ def _download(url: str, shard: Shard, target: BinaryIO) -> None:
 
 
 def _fetch(url: str, largest: int, take: Callable[[Iterator[bytes]], None]) -> None:
-    """Give the content of a URL to `take`, from its beginning again when the connection fails; three attempts in all.
+    """Pass the content of a URL to `take`; if the connection fails, start over, with three attempts in all.
 
     Raises:
-        DataError: The server has no such file, does not answer, or sends more than `largest` bytes.
+        DataError: The server does not have the file, does not answer, or sends more than `largest` bytes.
     """
     for wait in (*_WAITS, None):
         try:
@@ -172,7 +172,7 @@ def _fetch(url: str, largest: int, take: Callable[[Iterator[bytes]], None]) -> N
         except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
             problem = str(getattr(error, "reason", "") or error) or type(error).__name__
         if wait is None:
-            raise DataError(f"{url}: cannot be fetched: {problem}")
+            raise DataError(f"{url}: cannot be downloaded: {problem}")
         time.sleep(wait)
 
 
@@ -183,5 +183,5 @@ def _blocks(answer: HTTPResponse, url: str, largest: int) -> Iterator[bytes]:
         if total > largest:
             raise DataError(f"{url}: has more than {largest} bytes")
         yield block
-    if answer.length:  # a connection that ends early is no error of `read`
+    if answer.length:  # `read` does not raise if the connection ends early
         raise IncompleteRead(b"", answer.length)

@@ -1,4 +1,4 @@
-"""Where shards lie: in a folder, or on a server."""
+"""Open shards from a folder or from a web server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from oneformer_spec.errors import DataError
 
 
 class Store(Protocol):
-    """Opens shards."""
+    """Where the shards of an index are stored."""
 
     def path(self, shard: Shard) -> str:
-        """Return what a shard is called in errors."""
+        """Return the path or URL that names a shard in errors."""
 
     def problem(self, shard: Shard) -> str | None:
-        """Return why a shard cannot be what the index says, as far as a look at its name tells."""
+        """Return what is wrong with a shard, without reading it, or None."""
 
     def open(self, shard: Shard) -> BufferedReader:
         """Open a shard for reading.
 
         Raises:
-            DataError: It cannot be had.
+            DataError: It cannot be opened or downloaded.
         """
 
 
@@ -40,7 +40,7 @@ class FolderStore:
         return str(self._folder.path(shard.name))
 
     def problem(self, shard: Shard) -> str | None:
-        """Return whether the file is missing, lies elsewhere, or has another size than the index says."""
+        """Return a message if the file is missing, outside the folder, or not of the size in the index."""
         problem = self._folder.problem(shard.name)
         if problem is not None:
             return problem
@@ -56,7 +56,7 @@ class FolderStore:
 
 
 class ServerStore:
-    """Shards beside an index on a server; each is fetched whole when it is first needed."""
+    """Shards next to an index on a web server; each is downloaded as a whole when it is first needed."""
 
     def __init__(self, index_url: str) -> None:
         self._index_url = index_url
@@ -66,9 +66,9 @@ class ServerStore:
         return urljoin(self._index_url, quote(shard.name))
 
     def problem(self, shard: Shard) -> str | None:
-        """Return whether the index lacks what proves that a shard came as it was."""
-        return None if shard.sha256 else f"{self.path(shard)}: its index has no sha256 of it"
+        """Return a message if the index has no digest to verify the download with."""
+        return None if shard.sha256 else f"{self.path(shard)}: its index has no sha256 for it"
 
     def open(self, shard: Shard) -> BufferedReader:
-        """Open the fetched file."""
-        return remote.opened(self.path(shard), shard)
+        """Open the downloaded file."""
+        return remote.open_shard(self.path(shard), shard)

@@ -1,4 +1,4 @@
-"""Every problem of a set of shards: its index, its files, and each sample."""
+"""Find every problem in a set of shards: in its index, its files and each sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from oneformer_spec.labels import Labels
 
 
 def problems(source: Source, index: Index, store: Store, labels: Labels) -> Iterator[str]:
-    """Yield a line per problem; every shard is read as a whole, every sample decoded, what is missing passed over."""
+    """Yield one line per problem. Every shard is read whole and every sample decoded; broken shards are skipped."""
     for line in category_problems({"categories": index.categories}, labels):
         yield f"{source.annotations}: {line}"
     samples = Shards(index, store, labels, source)
@@ -38,17 +38,17 @@ def problems(source: Source, index: Index, store: Store, labels: Labels) -> Iter
 def _problems(
     samples: Shards, position: int, labels: Labels, source: Source, seen: dict[str, dict[object, str]]
 ) -> Iterator[str]:
-    """Yield the problems of a sample; `seen` holds the names and ids of those before it."""
+    """Yield the problems of a sample; `seen` collects the names and ids of all samples so far."""
     try:
         stored = samples.stored(position)
-        sample, place = decode(stored, labels, source), str(stored.picture)
+        sample, location = decode(stored, labels, source), str(stored.picture)
     except DataError as error:
         yield str(error)
         return
     for field, value in (("file_name", sample.name), ("id", sample.image_id)):
-        other = seen[field].setdefault(value, place)
-        if other != place:
-            yield f"{place}: has the {field} {value!r}, as {other}"
+        other = seen[field].setdefault(value, location)
+        if other != location:
+            yield f"{location}: has the same {field} {value!r} as {other}"
 
 
 def _digest_problem(shard: Shard, store: Store) -> str | None:
@@ -56,9 +56,9 @@ def _digest_problem(shard: Shard, store: Store) -> str | None:
         return None
     try:
         with store.open(shard) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except DataError as error:
         return str(error)
-    if found == shard.sha256:
+    if digest == shard.sha256:
         return None
-    return f"{store.path(shard)}: has the SHA-256 digest {found}, its index says {shard.sha256}"
+    return f"{store.path(shard)}: has the SHA-256 digest {digest}, its index says {shard.sha256}"

@@ -1,4 +1,4 @@
-"""The type `webdataset`: samples of any format of files, in tar files that an index lists or that are searched."""
+"""The annotation type `webdataset`: tar files of samples in any file-based format, with or without an index."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from oneformer_spec.labels import Labels
 
 
 class WebDataset(Format):
-    """Tar shards; their index is read once, when it is first needed."""
+    """Tar shards. Their index is read once, when it is first needed."""
 
     def open(self, labels: Labels) -> Shards:
-        """Return the samples; the label map agrees with the index, and every shard is there.
+        """Return the samples, after checking the label map against the index, and that every shard exists.
 
         Raises:
-            SpecError: Folders are set, which shards do not need.
-            DataError: The index is wrong or contradicts the label map, or a shard is missing or of another size.
+            SpecError: `images` or `panoptic` is set, which shards do not need.
+            DataError: The index is invalid or contradicts the label map, or a shard is missing or has the wrong size.
         """
         index, store = self._shards
         for problem in category_problems({"categories": index.categories}, labels):
@@ -37,16 +37,16 @@ class WebDataset(Format):
         return Shards(index, store, labels, self.source)
 
     def labels(self) -> Labels:
-        """Return the classes of the index."""
+        """Return the classes that the index lists."""
         categories = self._shards[0].categories
         return category_labels({"categories": categories}, self.source.annotations) or super().labels()
 
     def tasks(self, labels: Labels) -> tuple[str, ...]:
-        """Return the tasks that the format of the samples has targets for."""
+        """Return the tasks for which the samples' format has targets."""
         return format_at(self._shards[0].type, self.source.annotations, self.source).tasks(labels)
 
     def problems(self, labels: Labels) -> Iterator[str]:
-        """Yield a line per problem of the index, the tar files and the samples."""
+        """Yield one line per problem in the index, the tar files and the samples."""
         try:
             index, store = self._shards
         except DataError as error:
@@ -62,7 +62,7 @@ class WebDataset(Format):
             return 0
 
     def may_overlap(self) -> bool:
-        """Return whether the format of the samples has segments that share pixels."""
+        """Return whether segments of the samples' format can share pixels."""
         return format_at(self._shards[0].type, self.source.annotations, self.source).may_overlap()
 
     @cached_property
@@ -70,6 +70,6 @@ class WebDataset(Format):
         section, path = self.source.section, self.source.annotations
         for field in ("images", "panoptic"):
             if getattr(self.source, field):
-                why = f"is set, but the shards of {path} hold all their files; set it to null"
+                why = f"is set, but the shards of {path} contain all files; set it to null"
                 raise SpecError(f"{section}.{field}: {why}")
         return open_index(self.source)

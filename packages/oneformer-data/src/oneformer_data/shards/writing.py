@@ -1,4 +1,4 @@
-"""A data set as tar files and their index."""
+"""Write a data set as tar files with an index."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ def write_shards(
 ) -> Index:
     """Write a data set into a folder: shards of at most `size` bytes and `samples` samples, and their index.
 
-    Images and masks are copied byte for byte; each sample is decoded before. The samples stay in order, or come in that
-    of `seed`. The same data gives the same bytes.
+    Images and masks are copied byte for byte, after each sample was decoded as a check. Samples keep their order, or
+    are shuffled by `seed`. The same data gives the same bytes.
 
     Raises:
         SpecError: The data set cannot be opened.
-        DataError: It is wrong.
+        DataError: The data set has a problem; the first one is reported.
     """
     data = originals(source, labels)
     order = range(data.count) if seed is None else np.random.default_rng(seed).permutation(data.count).tolist()
     progress = Progress(f"shard {source.annotations}", "images")
 
-    def pieces() -> Iterator[bytes]:
+    def entries() -> Iterator[bytes]:
         for position, number in enumerate(order):
             stored = data.stored(number)
             decode(stored, labels, source)
-            yield _piece(f"{position:09d}", stored)
+            yield _entry(f"{position:09d}", stored)
             progress(position + 1, data.count)
 
     folder.mkdir(parents=True, exist_ok=True)
-    index = Index(data.type, labels.rows(), tuple(_shards(pieces(), folder, size=size, samples=samples)))
+    index = Index(data.type, labels.rows(), tuple(_shards(entries(), folder, size=size, samples=samples)))
     write_atomically(folder / INDEX_NAME, json.dumps(index.document(), ensure_ascii=False))
     return index
 
 
-def _shards(pieces: Iterator[bytes], folder: Path, *, size: int, samples: int | None) -> Iterator[Shard]:
-    """Write one shard after the other, each of at least one piece."""
-    number, piece = 0, next(pieces, None)
-    while piece is not None:
+def _shards(entries: Iterator[bytes], folder: Path, *, size: int, samples: int | None) -> Iterator[Shard]:
+    """Write shards one after another, each with at least one sample."""
+    number, entry = 0, next(entries, None)
+    while entry is not None:
         name = f"shard-{number:06d}.tar"
         with open(folder / name, "xb") as file:
             digest, offsets = hashlib.sha256(), [0]
-            while piece is not None and (
-                offsets == [0] or (len(offsets) - 1 != samples and offsets[-1] + len(piece) + len(_END) <= size)
+            while entry is not None and (
+                offsets == [0] or (len(offsets) - 1 != samples and offsets[-1] + len(entry) + len(_END) <= size)
             ):
-                _write(piece, file, digest)
-                offsets.append(offsets[-1] + len(piece))
-                piece = next(pieces, None)
+                _write(entry, file, digest)
+                offsets.append(offsets[-1] + len(entry))
+                entry = next(entries, None)
             _write(_END, file, digest)
             file.flush()
             os.fsync(file.fileno())
@@ -80,11 +80,11 @@ def _write(data: bytes, file: BinaryIO, digest: hashlib._Hash) -> None:
     digest.update(data)
 
 
-def _piece(key: str, stored: Stored) -> bytes:
-    """Return a sample as a piece of a tar file, its members in the order of their names.
+def _entry(key: str, stored: Stored) -> bytes:
+    """Return the bytes of a sample in a tar file, its members sorted by name.
 
     Raises:
-        DataError: It is larger than what is read.
+        DataError: The sample is larger than readers accept.
     """
     files = {_suffix(stored): stored.picture, ANNOTATION: stored.annotation}
     for field, kind in file_format(stored.type, stored.picture.name).members.items():
@@ -101,7 +101,7 @@ def _piece(key: str, stored: Stored) -> bytes:
 
 
 def _suffix(stored: Stored) -> str:
-    """Return what a picture is by its name, or by its content where the name does not tell."""
+    """Return the image suffix to store: from the file name, or from the content if the name has none we know."""
     suffix = PurePath(stored.name).suffix.lower()[1:]
     if suffix in PICTURES:
         return suffix
