@@ -1,4 +1,4 @@
-"""Data sets: sequences of samples, with what training and evaluation ask of them beyond the samples."""
+"""Data sets: sequences of samples that also report their tasks and how to mix and order their samples."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ Record = TypeVar("Record")
 
 
 class DataSet(Sequence[Sample]):
-    """Annotated pictures in a fixed order, each decoded when it is asked for.
+    """Annotated images in a fixed order, each decoded when it is accessed.
 
-    A subclass has `__len__` and `__getitem__`, and overrides the rest where its samples differ from each other.
+    A subclass implements `__len__` and `__getitem__`. It overrides the other methods if its samples are not all alike.
     """
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that at least one sample has targets for."""
+        """The tasks for which at least one sample has targets."""
         return TASKS
 
     def tasks_at(self, index: int) -> tuple[str, ...]:
-        """Return the tasks that one sample has targets for."""
+        """Return the tasks for which this sample has targets."""
         return self.tasks
 
     def part_of(self, index: int) -> range:
-        """Return the indices of the samples that one sample may be mixed with, itself included."""
+        """Return the index range of samples that this one may be mixed with (by CutMix), itself included."""
         return range(len(self))
 
     def own_order(self, rng: np.random.Generator) -> NDArray[np.int64] | None:
-        """Return all indices in a random order that is quick to read, or None where any order is."""
+        """Return all indices in a random order that is fast to read, or None if every order is equally fast."""
         return None
 
 
 class Samples(DataSet, Generic[Record]):
-    """The samples of records that were parsed once, each loaded when it is asked for."""
+    """A data set over a list of parsed records; each record is loaded when it is accessed."""
 
     def __init__(
         self, records: Sequence[Record], load: Callable[[Record], Sample], tasks: Sequence[str] = TASKS
     ) -> None:
-        """Make samples of records; `load` decodes pictures and masks."""
+        """Wrap parsed records; `load` decodes the image and the masks of one record."""
         self.records = records
         self.load = load
         self._tasks = tuple(tasks)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that the annotations have targets for."""
+        """The tasks for which the annotations have targets."""
         return self._tasks
 
     def __len__(self) -> int:
@@ -72,10 +72,10 @@ class Samples(DataSet, Generic[Record]):
 
 
 class Concatenation(DataSet):
-    """Several data sets one after the other; sample names begin with the name of their data set."""
+    """Several data sets joined end to end; each sample's name is prefixed with the name of its data set."""
 
     def __init__(self, parts: Mapping[str, Sequence[Sample]]) -> None:
-        """Join data sets by name."""
+        """Join data sets, given by name."""
         self._names, self._parts = list(parts), [data_set(part) for part in parts.values()]
         self._ends = list(accumulate(map(len, self._parts)))
 
@@ -84,22 +84,22 @@ class Concatenation(DataSet):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that at least one of the data sets has targets for."""
+        """The tasks for which at least one of the data sets has targets."""
         return in_order({task for part in self._parts for task in part.tasks})
 
     def tasks_at(self, index: int) -> tuple[str, ...]:
-        """Return the tasks that the data set of a sample has targets for."""
-        part, position = self._place(index)
+        """Return the tasks for which this sample has targets."""
+        part, position = self._locate(index)
         return self._parts[part].tasks_at(position)
 
     def part_of(self, index: int) -> range:
-        """Return the indices of the data set of a sample, or of the part of it that the data set names itself."""
-        part, position = self._place(index)
+        """Return the index range of the data set that a sample belongs to, or of the part of it (a shard, say)."""
+        part, position = self._locate(index)
         own, start = self._parts[part].part_of(position), index - position
         return range(start + own.start, start + own.stop)
 
     def own_order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return all indices in random order; a data set with an order of its own keeps to it in its places."""
+        """Return all indices in random order; data sets that prefer an order of their own are visited in that order."""
         order = rng.permutation(len(self))
         for part, end in zip(self._parts, self._ends, strict=True):
             own, start = part.own_order(rng), end - len(part)
@@ -114,28 +114,28 @@ class Concatenation(DataSet):
     def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
         if isinstance(index, slice):
             return [self[position] for position in range(len(self))[index]]
-        part, position = self._place(range(len(self))[index])  # IndexError past the end; negative ones count from it
+        part, position = self._locate(range(len(self))[index])  # IndexError past the end; resolves negative indices
         sample = self._parts[part][position]
         return replace(sample, name=f"{self._names[part]}/{sample.name}")
 
-    def _place(self, index: int) -> tuple[int, int]:
-        """Return the number of a sample's data set, and the sample's index in it."""
+    def _locate(self, index: int) -> tuple[int, int]:
+        """Return which data set a sample belongs to, and its index within that data set."""
         part = bisect_right(self._ends, index)
         return part, index - self._ends[part] + len(self._parts[part])
 
 
 def data_set(samples: Sequence[Sample]) -> DataSet:
-    """Return samples as a data set; a plain sequence has targets for all tasks."""
+    """Wrap samples as a `DataSet`; a plain sequence is assumed to have targets for every task."""
     return samples if isinstance(samples, DataSet) else Samples(samples, _same)
 
 
 def allowed_tasks(samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Return the tasks that samples have targets for; those of plugins follow from the built-in ones that they need."""
+    """Return the tasks for which samples have targets; a plugin's task is included if the tasks it builds on are."""
     return with_plugin_tasks(data_set(samples).tasks)
 
 
 def shuffled(samples: Sized, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return all indices in random order, in the data set's own one where it has one."""
+    """Return all indices in random order; the data set chooses the order if it has a preferred one."""
     own = samples.own_order(rng) if isinstance(samples, DataSet) else None
     return rng.permutation(len(samples)) if own is None else own
 

@@ -7,7 +7,7 @@ from oneformer_spec.hooks import Command, Evaluator, hookimpl
 
 @hookimpl
 def oneformer_commands() -> list[Command]:
-    """Declare the verbs."""
+    """Declare the commands."""
     return [
         Command(
             "evaluate",
@@ -25,7 +25,7 @@ def oneformer_commands() -> list[Command]:
 
 @hookimpl
 def oneformer_evaluators() -> list[Evaluator]:
-    """Declare the scores, one per task."""
+    """Declare the evaluators, one per task."""
     return [
         Evaluator("semantic", "oneformer_data.metrics.miou:make", "semantic", {"mIoU": ("mIoU",)}),
         Evaluator("instance", "oneformer_data.metrics.ap:make", "instance", {"AP": ("AP", "AP")}),

@@ -1,4 +1,4 @@
-"""One annotated picture, as every reader gives it and every augmentation takes and returns it."""
+"""An annotated image: what every reader returns and every augmentation takes and returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class SegmentInfo:
-    """One annotated region: its id in the id maps (above 0), class index, kind, and whether it is a crowd."""
+    """One annotated region of an image.
+
+    `id` is its value in the id maps, above 0. `class_index` is its position in the label map (not the category id).
+    """
 
     id: int
     class_index: int
@@ -20,11 +23,11 @@ class SegmentInfo:
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture, uint8 RGB (H, W, 3), with its segments.
+    """An image, uint8 RGB (H, W, 3), and its annotated segments.
 
-    `id_maps` is int32 (L, H, W): a pixel holds the id of a segment, or 0 for void. Every segment lies in exactly one of
-    the L >= 1 layers; panoptic annotations have one layer, more layers keep overlapping instances apart.
-    `name` is unique in its data set: the picture's path below its root.
+    `id_maps` is int32 (L, H, W): each pixel holds the id of a segment, or 0 for void. Every segment lies in exactly one
+    of the L >= 1 layers: one layer is enough for panoptic annotations, overlapping instances need more.
+    `name` is unique within the data set: the image's path relative to the image folder.
     """
 
     name: str

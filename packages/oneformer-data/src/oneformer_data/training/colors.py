@@ -1,7 +1,4 @@
-"""Augmentations of what a picture looks like; ids stay as they are.
-
-Each is a pure function of a sample and a random generator.
-"""
+"""Colour augmentations: each is a pure function of a sample and a random generator, and leaves the id maps alone."""
 
 from __future__ import annotations
 
@@ -13,19 +10,19 @@ from PIL import Image, ImageFilter
 
 from oneformer_data.sample import Sample
 
-# Limits of the colour jitter of SSD (Liu et al. 2016, section 2.2): an addend, two factors, and a turn of the hue.
+# Limits of the colour jitter of SSD (Liu et al. 2016, section 2.2): an addend, two factors, and a hue rotation.
 BRIGHTNESS = 32
 FACTOR = (0.5, 1.5)
 HUE_DEGREES = 36
 BLUR = (0.1, 2.0)  # standard deviation in pixels
 
-_BLOCK = 16_384  # pixels whose real numbers stay in the cache from step to step
+_BLOCK = 16_384  # pixels per block, so that its float32 values stay in the CPU cache across the steps
 
 
 def color(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
     """Jitter brightness, contrast, saturation and hue, each with probability 0.5, as SSD does.
 
-    The steps act on real numbers, which are rounded once in the end.
+    The steps compute in float32; the result is rounded once, at the end.
     """
     if rng.random() >= probability:
         return sample
@@ -38,19 +35,19 @@ def color(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sa
     pixels = planes.reshape(3, -1)
     changed, block = np.empty_like(pixels), np.empty((3, _BLOCK), dtype=np.float32)
     for start in range(0, pixels.shape[1], _BLOCK):
-        place = np.s_[:, start : start + _BLOCK]
-        bands = block[:, : pixels[place].shape[1]]
-        bands[:] = pixels[place]
+        columns = np.s_[:, start : start + _BLOCK]
+        bands = block[:, : pixels[columns].shape[1]]
+        bands[:] = pixels[columns]
         _scale(bands, contrast if contrast_first else 1.0, brightness)
         recolor(bands, saturation=saturation, turn=turn)
         _scale(bands, 1.0 if contrast_first else contrast, 0.0)
         np.rint(bands, out=bands)
-        changed[place] = bands
+        changed[columns] = bands
     return replace(sample, image=np.moveaxis(changed.reshape(planes.shape), 0, -1))
 
 
 def blur(sample: Sample, rng: np.random.Generator, *, probability: float) -> Sample:
-    """Blur with a Gaussian of 0.1 to 2 pixels (Chen et al. 2020, SimCLR, appendix A)."""
+    """Blur with a Gaussian whose standard deviation is 0.1 to 2 pixels (Chen et al. 2020, SimCLR, appendix A)."""
     if rng.random() >= probability:
         return sample
     picture = Image.fromarray(np.ascontiguousarray(sample.image))
@@ -63,7 +60,7 @@ def _factor(rng: np.random.Generator) -> float:
 
 
 def _scale(bands: NDArray[np.float32], factor: float, addend: float) -> None:
-    """Add, cut to 0..255, multiply, cut to 0..255, in place."""
+    """Add, clip to 0..255, multiply, clip to 0..255, all in place."""
     for change, number, neutral in ((np.add, addend, 0.0), (np.multiply, factor, 1.0)):
         if number != neutral:
             change(bands, np.float32(number), out=bands)
@@ -71,31 +68,31 @@ def _scale(bands: NDArray[np.float32], factor: float, addend: float) -> None:
 
 
 Plane = NDArray[np.float32]
-"""One number per pixel (N,)."""
+"""One value per pixel (N,)."""
 
 LARGEST_TURN = 50
-"""In degrees; from 60 on a turn would reach the next sextant but one."""
+"""The largest hue rotation in degrees; from 60 on, a hue could move past a whole sextant of the colour circle."""
 
 _STEEP = 8  # Where |y - z| < C t / 8, h is so near 0 or 3 that x is clipped whatever the sign.
-_TINY = np.float32(1e-5)  # beside a chroma in levels of 0..255
+_TINY = np.float32(1e-5)  # negligible next to a chroma of 0..255
 
 
 def recolor(bands: NDArray[np.float32], *, saturation: float, turn: float) -> None:
-    """Scale the saturation of bands (3, N), red, green and blue in 0..255, and turn their hue by degrees, in place.
+    """Scale the saturation of RGB values (3, N) in 0..255 and rotate their hue by `turn` degrees, in place.
 
-    The turn is at most `LARGEST_TURN` either way.
+    The rotation is at most `LARGEST_TURN` either way.
     """
     largest, smallest = bands.max(axis=0), bands.min(axis=0)
     if turn:
         _turn(bands, largest, smallest, turn / 60)
-    if saturation != 1:  # the value stays
+    if saturation != 1:  # HSV value stays the same
         bands -= largest
         bands *= _ratio(largest, smallest, saturation)
         bands += largest
 
 
 def _ratio(largest: Plane, smallest: Plane, saturation: float) -> Plane | np.float32:
-    """Return what the chroma is multiplied by, so that no band goes below 0."""
+    """Return the factor for the chroma, limited so that no band goes below 0."""
     if saturation < 1:
         return np.float32(saturation)
     limit = largest / (largest - smallest + _TINY)
@@ -105,9 +102,9 @@ def _ratio(largest: Plane, smallest: Plane, saturation: float) -> Plane | np.flo
 def _turn(bands: NDArray[np.float32], largest: Plane, smallest: Plane, sextants: float) -> None:
     red, green, blue = bands
     signs = [green - blue, blue - red, red - green]
-    rest = largest + smallest - bands.sum(axis=0)
+    offset = largest + smallest - bands.sum(axis=0)
     bands *= 2
-    bands += rest  # largest + smallest + x - y - z
+    bands += offset  # largest + smallest + x - y - z
     shift = (largest - smallest) * np.float32(abs(sextants))
     for band, sign in zip(bands, signs, strict=True):
         sign *= np.float32(np.copysign(_STEEP, sextants))
@@ -116,6 +113,6 @@ def _turn(bands: NDArray[np.float32], largest: Plane, smallest: Plane, sextants:
 
 
 def _between(values: Plane, low: Plane, high: Plane) -> Plane:
-    """Clip in place; `numpy.clip` takes four times as long for bounds that are arrays."""
+    """Clip in place; `numpy.clip` takes four times as long if the bounds are arrays."""
     np.maximum(values, low, out=values)
     return np.minimum(values, high, out=values)

@@ -1,4 +1,4 @@
-"""CutMix (Yun et al. 2019) for segmentation: a rectangle of one sample, with its segments, replaces that of another."""
+"""CutMix (Yun et al. 2019) for segmentation: paste a rectangle of one sample, with its segments, into another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from oneformer_data.training.transforms import Color
 
 
 def cutmix(sample: Sample, other: Sample, rng: np.random.Generator, *, fill: Color) -> Sample:
-    """Put a rectangle of `other`, of a uniform share of its area around a uniform middle, into the same place.
+    """Paste a random rectangle of `other` into the same position of `sample`.
 
-    Pictures of different sizes are padded right and bottom, with `fill` and void, to one that holds both.
+    Its area is a uniform share of `other`'s, its centre is uniform, and what sticks out is cut off. Images of different
+    sizes are first padded on the right and bottom, with `fill` and void, to a size that holds both.
     """
     share = np.sqrt(rng.random())
-    middle, half = rng.random(2) * other.size, share * np.array(other.size) / 2
-    top, left = np.maximum(middle - half, 0).astype(int)
-    bottom, right = np.minimum(middle + half, other.size).astype(int)
+    centre, half = rng.random(2) * other.size, share * np.array(other.size) / 2
+    top, left = np.maximum(centre - half, 0).astype(int)
+    bottom, right = np.minimum(centre + half, other.size).astype(int)
     size = max(sample.size[0], other.size[0]), max(sample.size[1], other.size[1])
     layers = max(len(sample.id_maps), len(other.id_maps))
     base, patch = (_enlarged(part, size, layers, fill) for part in (sample, _renumbered(other, sample)))
@@ -30,7 +31,7 @@ def cutmix(sample: Sample, other: Sample, rng: np.random.Generator, *, fill: Col
 
 
 def _renumbered(sample: Sample, taken: Sample) -> Sample:
-    """Return a sample whose ids are none of those that another has."""
+    """Return a sample with its segment ids shifted, so that none equals an id of `taken`."""
     offset = max((segment.id for segment in taken.segments), default=0)
     segments = tuple(replace(segment, id=segment.id + offset) for segment in sample.segments)
     return replace(sample, id_maps=np.where(sample.id_maps > 0, sample.id_maps + offset, 0), segments=segments)

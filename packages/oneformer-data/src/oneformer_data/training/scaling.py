@@ -1,6 +1,6 @@
-"""Scale a part of a picture as Pillow does, in a quarter of the time where cykooz-resizer is installed.
+"""Scale a part of an image with cykooz-resizer if installed, in a quarter of the time, otherwise with Pillow.
 
-It has no wheels for Linux on ARM. There Pillow itself does the work; the two differ by one level at most.
+cykooz-resizer has no wheels for Linux on ARM. The two results differ by at most one level (of 0..255).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from PIL import Image
 from oneformer_spec.segmentation.frame import Size
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels, from the upper left corner of the picture."""
+"""Left, top, right and bottom in pixels, measured from the upper left corner of the image."""
 
 
 def scaled(image: NDArray[np.uint8], size: Size, box: Box) -> NDArray[np.uint8]:
-    """Return the box of an RGB picture (H, W, 3) at another size: bilinear, with antialiasing where it shrinks."""
+    """Return a box of an RGB image (H, W, 3), scaled to `size`: bilinear, with antialiasing when it shrinks."""
     fast = _fast()
     if fast is None:
         picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
@@ -37,7 +37,7 @@ def scaled(image: NDArray[np.uint8], size: Size, box: Box) -> NDArray[np.uint8]:
 
 @cache
 def _fast() -> Any:
-    """Return the module, or None where it is not installed."""
+    """Return the module cykooz_resizer, or None if it is not installed."""
     try:
         import cykooz_resizer
     except ImportError:

@@ -1,6 +1,6 @@
-"""CLIP's byte-pair tokens of a text, equal to OpenAI's.
+"""Tokenize text with CLIP's byte-pair encoding; the ids equal those of OpenAI's tokenizer.
 
-The 49,408 ids are: 256 byte symbols, the same 256 at the end of a word, one per merge, and the two markers.
+The 49,408 ids are 256 byte symbols, the same 256 at the end of a word, one per merge, and the two markers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from oneformer_spec.errors import SpecError
 from oneformer_spec.plugins.task_declarations import declared_task
 from oneformer_spec.tasks import CONTEXT_LENGTH
 
-# The bytes that stand for themselves: what prints in Latin-1.
+# Bytes that stand for themselves: the printable ones of Latin-1.
 _PRINTING = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"""
@@ -26,9 +26,9 @@ WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"""
 
 @cache
 def tokenize(text: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
-    """Return `length` token ids: the start marker, the text, the end marker, zeros.
+    """Return `length` token ids: the start marker, the text, the end marker, then zeros.
 
-    A text that is too long is cut, and the end marker stays.
+    A text that is too long is truncated; the end marker is always there.
     """
     encoder = tokenizer()
     end = encoder.get_vocab_size() - 1
@@ -38,7 +38,7 @@ def tokenize(text: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
 
 @cache
 def prompt_row(task: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
-    """Return the token ids of an installed task's prompt, padded with 0 to `length`.
+    """Return the token ids of a task's prompt ("the task is panoptic"), padded with 0 to `length`.
 
     Raises:
         SpecError: The prompt is longer than `length`.
@@ -51,7 +51,7 @@ def prompt_row(task: str, length: int = CONTEXT_LENGTH) -> tuple[int, ...]:
 
 
 def detokenize(ids: Sequence[int]) -> str:
-    """Return the text of token ids as `clean` leaves it; markers and what follows the end are left out."""
+    """Return the text of token ids, cleaned as by `clean`, without the markers and what follows the end marker."""
     vocabulary, end = tokenizer(), tokenizer().get_vocab_size() - 1
     words = [vocabulary.id_to_token(number) or "" for number in ids[1 : list(ids).index(end)]]
     bytes_of = {symbol: byte for byte, symbol in zip(_bytes_in_order(), _byte_symbols(), strict=True)}
@@ -60,9 +60,9 @@ def detokenize(ids: Sequence[int]) -> str:
 
 
 def clean(text: str) -> str:
-    """Return the text with broken encodings mended, HTML entities resolved twice, single spaces, in lower case."""
-    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(mended.split()).lower()
+    """Normalise text as CLIP does: fix encoding errors, decode HTML entities twice, single spaces, lower case."""
+    fixed = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(fixed.split()).lower()
 
 
 @cache
@@ -84,16 +84,16 @@ def tokenizer() -> Tokenizer:
 
 
 def _merges() -> list[tuple[str, str]]:
-    packed = (files("oneformer_data") / "vocabulary" / "clip_merges.txt.gz").read_bytes()
-    lines = gzip.decompress(packed).decode("utf-8").splitlines()
+    compressed = (files("oneformer_data") / "vocabulary" / "clip_merges.txt.gz").read_bytes()
+    lines = gzip.decompress(compressed).decode("utf-8").splitlines()
     return [(left, right) for left, right in (line.split(" ") for line in lines)]
 
 
 def _byte_symbols() -> list[str]:
-    """Return the printable stand-ins of the 256 bytes in CLIP's order: the bytes that print come first."""
+    """Return the printable characters that stand for the 256 bytes, in CLIP's order: printable bytes come first."""
     return [chr(byte) for byte in _PRINTING] + [chr(256 + number) for number in range(256 - len(_PRINTING))]
 
 
 def _bytes_in_order() -> list[int]:
-    """Return the bytes that `_byte_symbols` stands for."""
+    """Return the bytes in the order of `_byte_symbols`."""
     return [*_PRINTING, *(byte for byte in range(256) if byte not in _PRINTING)]
