@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 import onnx_ir
@@ -18,6 +18,7 @@ import onnxslim
 import torch
 from onnx.version_converter import convert_version
 from onnx_ir.passes.common import DeduplicateHashedInitializersPass
+from onnxscript import opset18
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -178,9 +179,17 @@ def _write_dynamo(
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_shapes={name: {0: batch} for name in INPUTS} if shape.batch is None else None,
+            custom_translation_table={torch.ops.aten.any.dim: _any},
         )
     assert program is not None
     return program.model_proto
+
+
+def _any(x: Any, dim: int, keepdim: bool = False) -> Any:
+    """Write `Tensor.any` as a sum: onnxruntime infers no symbolic shape for torch's ReduceMax, and int8 needs them."""
+    operators: Any = opset18  # its annotations leave out what onnxscript makes constants of
+    count = operators.ReduceSum(operators.Cast(x, to=onnx.TensorProto.INT64), [dim], keepdims=int(keepdim))
+    return operators.Greater(count, 0)
 
 
 @contextlib.contextmanager
@@ -207,17 +216,19 @@ def held_at(backbone: object, height: int, width: int) -> AbstractContextManager
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
     """Keep the exporters' warnings to themselves: the comparison afterwards is what counts."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
-            logger.setLevel(logging.ERROR)
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
         try:
             with contextlib.nullcontext() if verbose else _stdout_closed():
                 yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextlib.contextmanager

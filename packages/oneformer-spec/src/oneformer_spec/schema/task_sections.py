@@ -89,7 +89,7 @@ class ExportSection:
     input_channel: int = option(3, minimum=3, maximum=3, help="Channels of the input.")
     input_width: int = option(960, minimum=32, multiple_of=32, help="Width in pixels of the input.", common=True)
     input_height: int = option(544, minimum=32, multiple_of=32, help="Height in pixels of the input.", common=True)
-    opset_version: int = option(17, minimum=12, help="ONNX operator set.", common=True)
+    opset_version: int = option(18, minimum=12, help="ONNX operator set.", common=True)
     batch_size: int = option(-1, minimum=1, also=(-1,), help="Images per batch; -1 leaves it open.", common=True)
     dynamic_size: bool = option(
         False, help="Leave height and width open; input_height and input_width are then an example."
