@@ -55,7 +55,7 @@ class TestHelp:
         listing = [" ".join(line.split()) for line in oneformer("--help").stdout.splitlines()]
         assert "measure Measure leaves." in listing
         assert "herbarium Keep leaves." in listing
-        assert "plugins List the installed plugins and what each brings." in listing
+        assert "plugins List the installed plugins and what each provides." in listing
 
     @pytest.mark.parametrize("option", ["-h", "--help"])
     def test_of_a_task_shows_spec_files_settings_and_flags(self, option: str) -> None:
@@ -132,7 +132,7 @@ class TestClash:
         assert all("ivy-tools 2.5 and leaf-tools 2.5; python -m pip uninstall " in line for line in lines)
 
     def test_a_name_that_two_claim_is_listed_and_running_it_names_both(self) -> None:
-        assert "herbarium Left out: two plugins claim it." in " ".join(oneformer("--help").stdout.split())
+        assert "herbarium Disabled: two plugins declare it." in " ".join(oneformer("--help").stdout.split())
         done = oneformer("herbarium", "show")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[-1].startswith(

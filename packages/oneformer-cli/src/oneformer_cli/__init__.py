@@ -1,1 +1,1 @@
-"""The `oneformer` command: finds the commands of all installed packages."""
+"""The `oneformer` command line, which brings together the commands of all installed packages."""

@@ -1,4 +1,4 @@
-"""`python -m oneformer_cli` is `oneformer`."""
+"""Lets `python -m oneformer_cli` run `oneformer`."""
 
 from oneformer_cli.main import main
 

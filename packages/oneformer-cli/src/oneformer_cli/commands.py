@@ -1,4 +1,4 @@
-"""Turn a plugin's declarations into commands of a Typer app without importing what they run."""
+"""Turn plugins' command declarations into Typer commands, without importing what the commands run."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from oneformer_spec.plugins.registry import Registry, resolve
 
 HELP_NAMES = ["-h", "--help"]
 
-# All words of the command line go on as they are, `--help` included.
+# Pass all arguments on unchanged, `--help` included.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 SpecFiles = Annotated[
     list[Path] | None,
-    typer.Option("-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files win."),
+    typer.Option(
+        "-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files override earlier ones."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings that win over the files, such as train.num_epochs=10."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that override the files, such as train.num_epochs=10."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def add_task(app: typer.Typer, command: Command) -> None:
-    """Add a command of kind `task`: spec files and overrides in, `run(spec, **flags)` out."""
+    """Add a command of kind `task`: it takes spec files and overrides, and calls `run(spec, **flags)`."""
 
     def callback(
         *, overrides: list[str] | None, experiment_spec: list[Path] | None, debug: bool, **flags: bool
@@ -55,7 +57,7 @@ def add_app(app: typer.Typer, command: Command) -> None:
         with naming_plugin("command", command.name):
             _run_app(command, arguments)
 
-    _add_passing_on(app, command.name, command.summary, action)
+    _add_pass_through(app, command.name, command.summary, action)
 
 
 def _run_app(command: Command, arguments: list[str]) -> None:
@@ -68,11 +70,11 @@ def _run_app(command: Command, arguments: list[str]) -> None:
 
 
 def add_missing(app: typer.Typer, verb: str, summary: str, found: Registry) -> None:
-    """Add a verb that cannot be run: it is listed with its summary, and running it is the error that names the cure."""
-    _add_passing_on(app, verb, summary, lambda _: found.command(verb))
+    """Add a command that cannot run: it is listed with its summary, and running it prints what to do about it."""
+    _add_pass_through(app, verb, summary, lambda _: found.command(verb))
 
 
-def _add_passing_on(app: typer.Typer, name: str, summary: str, action: Callable[[list[str]], object]) -> None:
+def _add_pass_through(app: typer.Typer, name: str, summary: str, action: Callable[[list[str]], object]) -> None:
     def callback(context: typer.Context) -> None:
         arguments = [word for word in context.args if word != "--debug"]
         raise typer.Exit(run_reporting(lambda: action(arguments), debug="--debug" in context.args))

@@ -1,4 +1,4 @@
-"""The `oneformer` command: it lists what the installed packages declare, and imports a command only to run it."""
+"""The `oneformer` command: list the commands of all installed packages, and import one only when it runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from oneformer_spec.plugins.registry import Registry, registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (that of the process by default) and exit with its code."""
+    """Run a command line (by default the process's arguments) and exit with its code."""
     sys.exit(run_reporting(lambda: run(registry(), arguments)))
 
 
 def run(found: Registry, arguments: Sequence[str] | None = None) -> None:
-    """Print which plugins are broken or slow, then run one command line; ends in SystemExit."""
+    """Print notes about broken or slow plugins, then run a command line; always raises SystemExit."""
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for line in found.notes:
@@ -30,7 +30,7 @@ def run(found: Registry, arguments: Sequence[str] | None = None) -> None:
 
 
 def application(found: Registry) -> typer.Typer:
-    """Build the command line: every declared command, then the known ones whose package is missing."""
+    """Build the Typer app: every declared command, then our own commands whose package is not installed."""
     app = typer.Typer(
         name="oneformer",
         no_args_is_help=True,
@@ -48,7 +48,7 @@ def application(found: Registry) -> typer.Typer:
             add_missing(app, verb, f"Not installed; comes with {VERB_PACKAGES[verb]}.", found)
     for kind, name in found.clashes:
         if kind == "command":
-            add_missing(app, name, "Left out: two plugins claim it.", found)
+            add_missing(app, name, "Disabled: two plugins declare it.", found)
     return app
 
 

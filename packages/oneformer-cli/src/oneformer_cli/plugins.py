@@ -1,4 +1,4 @@
-"""`oneformer plugins`: which distributions are installed, what each registers, and which are broken."""
+"""`oneformer plugins`: list installed plugin packages, what each registers, and which are broken."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def plugins(
     check: Annotated[
-        bool, typer.Option("--check", help="Load all that they name, and report what is wrong and its cure.")
+        bool, typer.Option("--check", help="Load everything they declare, and report what is wrong and how to fix it.")
     ] = False,
 ) -> None:
-    """List the installed plugins and what each brings.
+    """List the installed plugins and what each provides.
 
-    With --check the exit code is 1 if anything is wrong with one of them.
+    With --check, the exit code is 1 if there is a problem with any of them.
     """
     if not check:
         print("\n".join(report(registry())))
@@ -34,12 +34,12 @@ def plugins(
     for line in found:
         print(line)
     if found:
-        raise PluginError(f"{len(found)} problem{'s' * (len(found) > 1)} of plugins")
-    print("everything that the installed plugins name can be loaded")
+        raise PluginError(f"{len(found)} problem{'s' * (len(found) > 1)} in plugins")
+    print("everything that the installed plugins declare can be loaded")
 
 
 def problems(found: Registry) -> Iterator[str]:
-    """Load every target and every options class that plugins name; yield a line per problem with its cure."""
+    """Load every target and options class that plugins declare; yield one line per problem, with its fix."""
     yield from found.warnings
     yield from found.notes
     for kind in KINDS:
@@ -55,7 +55,7 @@ def problems(found: Registry) -> Iterator[str]:
 def _targets(declaration: Any) -> Iterator[str]:
     for field in ("target", "targets", "decode"):
         target = getattr(declaration, field, "")
-        if ":" in target:  # a task may name another's way to decode
+        if ":" in target:  # a task may instead name another task to decode like
             yield target
 
 
@@ -65,7 +65,7 @@ def _problem(declaration: Any, target: str) -> str | None:
         loaded = resolve(target)
     except PluginError as error:
         return str(error)
-    except OneFormerError:  # a library of ours that is not installed, which the command says when it needs it
+    except OneFormerError:  # an optional library is not installed; the command reports it when it needs it
         return None
     if isinstance(declaration, Command) and declaration.kind == "app":
         return None if isinstance(loaded, typer.Typer) else f"{target}: must be a Typer app, found {loaded!r}"
@@ -73,7 +73,7 @@ def _problem(declaration: Any, target: str) -> str | None:
 
 
 def report(found: Registry) -> list[str]:
-    """Return the listing: a line per distribution, under it one per broken entry point and per kind of declaration."""
+    """Return the listing: one line per package, and below it its broken entry points and what it registers by kind."""
     lines: list[str] = []
     for distribution, label in dict((plugin.distribution, plugin.label) for plugin in found.plugins).items():
         own = [plugin for plugin in found.plugins if plugin.distribution == distribution]

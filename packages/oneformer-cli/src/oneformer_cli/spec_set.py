@@ -1,4 +1,4 @@
-"""`oneformer spec set`: change values of a spec file; comments, order and quotes stay."""
+"""`oneformer spec set`: change values in a spec file, preserving comments, order and quotes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ app = typer.Typer(help="Change a spec file in place.", no_args_is_help=True, add
 
 @app.callback()
 def _group() -> None:
-    """Keep `set` a word of its own: a Typer app of one command would swallow it."""
+    """Make `set` a subcommand; Typer drops the name of an app's only command otherwise."""
 
 
 @app.command("set")
@@ -22,7 +22,7 @@ def set_fields(
         list[str], typer.Argument(metavar="KEY=VALUE", help="New values, such as train.num_epochs=10.")
     ],
 ) -> None:
-    """Write values into a spec file: exit code 2 and no change if one is wrong or makes the spec wrong."""
+    """Change values in a spec file; if a value is invalid, the file is left alone and the exit code is 2."""
     from oneformer_spec.documents.edit import set_values
 
     set_values(file, settings)

@@ -1,6 +1,6 @@
-"""The Typer app of `oneformer dataset`: check, stats, show, shard and, from `convert_data`, convert.
+"""The Typer app of `oneformer dataset`: check, stats, show, shard, and convert (from `convert_data`).
 
-Only this room imports typer, which comes with oneformer-cli. What a command runs is imported when it runs.
+Only `commands/` imports typer, which comes with oneformer-cli. A command imports its implementation when it runs.
 """
 
 from __future__ import annotations
@@ -20,24 +20,28 @@ app.add_typer(convert_data.app, name="convert")
 
 SpecFiles = Annotated[
     list[Path] | None,
-    typer.Option("-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files win."),
+    typer.Option(
+        "-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files override earlier ones."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings that win over the files, such as dataset.label_map=FILE."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that override the files, such as dataset.label_map=FILE."),
 ]
 Annotations = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Annotations to look at instead of the splits of a spec.")
+    str | None, typer.Option(metavar="FILE", help="Annotations to use instead of the splits of a spec.")
 ]
-Images = Annotated[str | None, typer.Option(metavar="FOLDER", help="Where their image names start from.")]
+Images = Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder that their image names are relative to.")]
 Panoptic = Annotated[str | None, typer.Option(metavar="FOLDER", help="PNG maps of COCO panoptic annotations.")]
 LabelMap = Annotated[str | None, typer.Option(metavar="FILE", help="JSON list of {id, name, isthing, color}.")]
-Type = Annotated[str | None, typer.Option(help="Format of the annotations, where their name does not tell.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the findings to FILE; - for stdout.")]
+Type = Annotated[str | None, typer.Option(help="Format of the annotations, if the file name does not reveal it.")]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON to FILE; - for stdout.")
+]
 
 
 def write_json(document: object, path: str) -> None:
-    """Write a document, or print it where the path is -."""
+    """Write a document as JSON to a path, or print it if the path is `-`."""
     import json
 
     from oneformer_spec.files.atomic import write_output
@@ -60,9 +64,10 @@ def check(
     type: Type = None,
     json_file: Json = None,
 ) -> None:
-    """Find every problem of annotated images, and images that two splits share.
+    """Find every problem in annotated images, and images that two splits share.
 
-    Each problem is a line on stderr; exit code 1 if there is any. The options stand for dataset.val of a spec.
+    Prints one line per problem to stderr; the exit code is 1 if there are any. The options take the place of
+    dataset.val in a spec.
     """
     import sys
 
@@ -74,7 +79,7 @@ def check(
 
     data = Split(type=type, images=images, annotations=annotations, panoptic=panoptic)
     dataset = selected(experiment_spec or (), overrides or (), data=data, label_map=label_map)
-    erase = "\r\033[K" if sys.stderr.isatty() else ""  # the line of progress
+    erase = "\r\033[K" if sys.stderr.isatty() else ""  # clears the progress line
     findings = data_check.check(dataset, lambda problem: report(f"{erase}{problem}"))
     if json_file is not None:
         write_json(findings.document(), json_file)
@@ -98,9 +103,9 @@ def stats(
     type: Type = None,
     json_file: Json = None,
 ) -> None:
-    """Count images, segments and pixels of each split and class.
+    """Count the images, segments and pixels of each split and class.
 
-    The options stand for dataset.val of a spec.
+    The options take the place of dataset.val in a spec.
     """
     from oneformer_data.opening.selection import selected
     from oneformer_data.tools import stats as counting
@@ -108,24 +113,29 @@ def stats(
 
     data = Split(type=type, images=images, annotations=annotations, panoptic=panoptic)
     dataset = selected(experiment_spec or (), overrides or (), data=data, label_map=label_map)
-    found = counting.stats(dataset)
+    splits = counting.stats(dataset)
     if json_file is not None:
-        write_json({"splits": {name: split.document() for name, split in found.items()}}, json_file)
+        write_json({"splits": {name: split.document() for name, split in splits.items()}}, json_file)
     if json_file != "-":
-        print(counting.table(found))
+        print(counting.table(splits))
 
 
 @app.command("show")
 def show(
     experiment_spec: Annotated[
         list[Path],
-        typer.Option("-e", "--experiment_spec", metavar="FILE", help="Spec file; may be repeated, later files win."),
+        typer.Option(
+            "-e",
+            "--experiment_spec",
+            metavar="FILE",
+            help="Spec file; may be repeated, later files override earlier ones.",
+        ),
     ],
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("results/show"),
-    count: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 16,
+    output: Annotated[Path, typer.Option(help="Output folder for the images.")] = Path("results/show"),
+    count: Annotated[int, typer.Option(min=1, help="Number of examples to draw.")] = 16,
 ) -> None:
-    """Draw the first examples that training sees: augmented image, targets of the task, texts."""
+    """Draw the first examples as training sees them: augmented image, targets of the task, texts."""
     from oneformer_data.tools.show import draw_examples
     from oneformer_spec.commands.exit import note
     from oneformer_spec.loading.load import load_spec
@@ -139,7 +149,7 @@ def show(
 
 @app.command("shard")
 def shard(
-    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write; new or empty.")],
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder; must be new or empty.")],
     overrides: Overrides = None,
     experiment_spec: SpecFiles = None,
     annotations: Annotations = None,
@@ -147,17 +157,17 @@ def shard(
     panoptic: Panoptic = None,
     label_map: LabelMap = None,
     type: Type = None,
-    split: Annotated[str | None, typer.Option(help="Which split of the spec, where it has several.")] = None,
-    size: Annotated[float, typer.Option(min=0.001, metavar="MB", help="Largest size of a tar file.")] = 500,
-    samples: Annotated[int | None, typer.Option(min=1, help="Most images in a tar file.")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split of the spec to write, if it has several.")] = None,
+    size: Annotated[float, typer.Option(min=0.001, metavar="MB", help="Maximum size of a tar file.")] = 500,
+    samples: Annotated[int | None, typer.Option(min=1, help="Maximum number of images in a tar file.")] = None,
     shuffle: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Write the images in a random order, not in theirs.")
+        int | None, typer.Option(min=0, metavar="SEED", help="Shuffle the images with this seed.")
     ] = None,
 ) -> None:
     """Pack annotated images into tar files (WebDataset) that training reads from any disk or web server.
 
-    Images and masks are copied byte for byte. A split of several data sets becomes a folder for each. The options stand
-    for dataset.val of a spec.
+    Images and masks are copied byte for byte. Several data sets in a split get a folder each. The options take the
+    place of dataset.val in a spec.
     """
     from oneformer_data.opening.selection import selected
     from oneformer_data.shards.packing import pack

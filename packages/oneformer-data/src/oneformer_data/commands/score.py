@@ -1,6 +1,6 @@
-"""The command `score`: its Typer app. Nothing else here imports typer, which comes with oneformer-cli.
+"""The Typer app of `oneformer score`.
 
-What a command runs is imported when it runs, so that its help is instant.
+A command imports its implementation when it runs, so that its help is instant.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def semantic(
     gt: Annotated[str, typer.Option(help="Folder of ground-truth PNGs, pixel = class index.")],
     pred: Annotated[str, typer.Option(help="Folder of predicted PNGs with the same names.")],
     num_classes: Annotated[int, typer.Option(min=1, help="Number of classes, 0 to N - 1.")],
-    ignore: Annotated[int, typer.Option(help="Value of pixels that do not count.")] = 255,
+    ignore: Annotated[int, typer.Option(help="Value of ground-truth pixels that do not count.")] = 255,
     json_file: Json = None,
 ) -> None:
     """Mean and weighted IoU, mean and pixel accuracy."""

@@ -1,1 +1,1 @@
-"""What `oneformer dataset` finds out: problems, counts, pictures of training examples."""
+"""The tools behind `oneformer dataset`: check for problems, count, and draw training examples."""

@@ -1,4 +1,4 @@
-"""`oneformer dataset check`: every problem of the annotated data, and pictures that two splits share."""
+"""`oneformer dataset check`: find every problem in annotated data, and images that two splits share."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from oneformer_spec.schema import DatasetSection, Spec
 
 @dataclass(frozen=True)
 class CheckedSet:
-    """What was found in one data set.
+    """The result of checking one data set.
 
-    `overlapping` counts the segments that share pixels with another one, which is no problem; None where the format
-    has no such pixels, or problems keep the data from being read.
+    `overlapping` counts segments that share pixels with another one, which is allowed. It is None if the format rules
+    that out, or if the data set has problems.
     """
 
     split: str
@@ -42,14 +42,14 @@ class CheckedSet:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in all data sets: `problems` holds a line each, `shared` of them are about two splits."""
+    """The result of checking all data sets: one line per problem; `shared` of them are images in two splits."""
 
     data_sets: tuple[CheckedSet, ...]
     problems: tuple[str, ...]
     shared: int
 
     def document(self) -> dict[str, Any]:
-        """Return the findings as plain JSON values."""
+        """Return the result as plain JSON values."""
         return {
             "images": sum(checked.images for checked in self.data_sets),
             "data_sets": [asdict(checked) for checked in self.data_sets],
@@ -57,7 +57,7 @@ class Findings:
         }
 
     def table(self) -> str:
-        """Return a row per data set."""
+        """Return a text table with one row per data set."""
         head = ["split", "images", "problems", "overlapping segments", "annotations"]
         rows = [
             [
@@ -72,12 +72,12 @@ class Findings:
         return aligned([head, *rows])
 
 
-def check(dataset: DatasetSection, tell: Callable[[str], object]) -> Findings:
-    """Check the data of every split that is set, and call `tell` with each problem when it is found.
+def check(dataset: DatasetSection, on_problem: Callable[[str], object]) -> Findings:
+    """Check the data of every split in the spec; `on_problem` is called with each problem as soon as it is found.
 
     Raises:
-        SpecError: No split is set, or a type has no reader.
-        DataError: The label map is wrong.
+        SpecError: No split is set, or the format of a split is not installed.
+        DataError: The label map is invalid.
     """
     splits = split_sources(dataset)
     labels = read_label_map(dataset)
@@ -89,21 +89,21 @@ def check(dataset: DatasetSection, tell: Callable[[str], object]) -> Findings:
         for source in sources:
             before = len(problems)
             for problem in source_problems(source, labels):
-                tell(problem)
+                on_problem(problem)
                 problems.append(problem)
             checked.append(_checked(split, formats[source], source, len(problems) - before, labels))
     if len(splits) > 1 and any(formats[source] and paths is None for source, paths in pictures.items()):
         note("images that are not files, such as those in shards, are not compared with those of other splits")
     shared = 0
     for problem in shared_pictures(splits, {source: paths or () for source, paths in pictures.items()}):
-        tell(problem)
+        on_problem(problem)
         problems.append(problem)
         shared += 1
     return Findings(tuple(checked), tuple(problems), shared)
 
 
 def _format(source: Source) -> Format | None:
-    """Return the format of a data set, or None without its annotations, which is one of its problems."""
+    """Return the format of a data set, or None if its annotations are missing (reported as a problem elsewhere)."""
     with suppress(DataError):
         return format_of(source)
     return None
@@ -119,17 +119,17 @@ def _checked(split: str, format: Format | None, source: Source, problems: int, l
 
 
 def overlapping_segments(sample: Sample) -> int:
-    """Return how many segments of a picture share a pixel with another one."""
+    """Return how many segments of an image share a pixel with another one."""
     covered = (sample.id_maps > 0).sum(axis=0) > 1  # (H, W)
     ids = np.unique(sample.id_maps[:, covered])
     return int((ids > 0).sum())
 
 
 def problems(spec: Spec) -> Iterator[str]:
-    """Yield a line per problem of every split that is set: file, item, what was found.
+    """Yield one line per problem in the data of every split of a spec: file, item, what is wrong.
 
     Raises:
-        SpecError: The spec names no data, no label map, or a type that no installed reader reads.
+        SpecError: The spec has no data or no label map, or the format of a split is not installed.
     """
     every = [source for split in split_sources(spec.dataset).values() for source in split]
     try:
@@ -142,7 +142,7 @@ def problems(spec: Spec) -> Iterator[str]:
 
 
 def source_problems(source: Source, labels: Labels) -> Iterator[str]:
-    """Yield the problems of one data set."""
+    """Yield one line per problem of one data set."""
     try:
         yield from format_of(source).problems(labels)
     except DataError as error:
@@ -150,10 +150,10 @@ def source_problems(source: Source, labels: Labels) -> Iterator[str]:
 
 
 def shared_pictures(splits: Mapping[str, Sequence[Source]], files: Mapping[Source, Sequence[Path]]) -> Iterator[str]:
-    """Yield a line per picture that two splits share, as the same file or as a file of the same content.
+    """Yield one line per image that two splits share, as the same file or as a file with the same content.
 
-    Two splits that name the same annotations for the same pictures share them on purpose: one line where one of them is
-    `train`, none for `val` and `test`.
+    Two splits with the same annotations and the same images share them on purpose: that is one line if one of them is
+    `train`, and none for `val` and `test`.
     """
     for (first, its), (second, others) in combinations(splits.items(), 2):
         theirs_by_name = {source.annotations: files[source] for source in others}
@@ -170,15 +170,15 @@ def shared_pictures(splits: Mapping[str, Sequence[Source]], files: Mapping[Sourc
 
 
 def _twins(mine: Sequence[Path], theirs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield the pairs of files with one content; only files whose length in bytes occurs on both sides are read."""
-    known = dict.fromkeys(mine)
+    """Yield pairs of files with the same content; only files of a size in bytes that occurs on both sides are read."""
+    own = dict.fromkeys(mine)
     by_length: dict[int, list[Path]] = defaultdict(list)
-    for path in known:
+    for path in own:
         by_length[path.stat().st_size].append(path)
     digests: dict[int, dict[bytes, Path]] = {}
     for twin in dict.fromkeys(theirs):
         length = twin.stat().st_size
-        if twin in known:
+        if twin in own:
             yield twin, twin
         elif length in by_length:
             if length not in digests:

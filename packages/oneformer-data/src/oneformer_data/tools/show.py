@@ -1,4 +1,4 @@
-"""Pictures of training examples: what the network sees, what it shall find, and the texts that go with it."""
+"""`oneformer dataset show`: draw training examples with their targets and texts, as the network gets them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from oneformer_spec.labels import color
 from oneformer_spec.pictures.font import font
 from oneformer_spec.schema import Spec
 
-NARROWEST = 320  # pixels, so that texts have room
+NARROWEST = 320  # minimum width in pixels, so that texts have room
 FONT, LINE, MARGIN = 13, 17, 6  # pixels
 OPACITY = 0.45
 
 
 def draw_examples(spec: Spec, folder: Path, count: int) -> list[Path]:
-    """Draw the first `count` examples of a run, `000_panoptic.png` and so on; earlier ones of that name are replaced.
+    """Draw the first `count` examples of a training run as `000_panoptic.png` and so on, replacing existing files.
 
     Raises:
-        SpecError: The spec names no training data.
-        DataError: Annotations are wrong or files are missing.
+        SpecError: The spec has no training data.
+        DataError: Annotations are invalid or files are missing.
         OneFormerError: The folder cannot be written.
     """
     pipeline, seed = from_spec(spec), spec.train.seed
@@ -39,15 +39,15 @@ def draw_examples(spec: Spec, folder: Path, count: int) -> list[Path]:
         example = pipeline.example(index, example_rng(seed, position))
         picture = example.image.transpose(1, 2, 0) * std + mean
         content = io.BytesIO()
-        drawn(example, picture.round().clip(0, 255).astype(np.uint8)).save(content, format="PNG")
+        overlay(example, picture.round().clip(0, 255).astype(np.uint8)).save(content, format="PNG")
         path = folder / f"{position:03d}_{example.task}.png"
         write_output(path, content.getvalue())
         paths.append(path)
     return paths
 
 
-def drawn(example: Example, image: NDArray[np.uint8]) -> Image.Image:
-    """Return a picture (H, W, 3) with the example's targets over it, a colour each, and its texts below."""
+def overlay(example: Example, image: NDArray[np.uint8]) -> Image.Image:
+    """Draw an example's targets over its image (H, W, 3), each in its own colour, with its texts below."""
     blended = image.astype(np.float32)
     for number, mask in enumerate(example.masks):
         blended[mask] = (1 - OPACITY) * blended[mask] + OPACITY * np.array(color(number))
@@ -63,14 +63,14 @@ def drawn(example: Example, image: NDArray[np.uint8]) -> Image.Image:
 
 
 def caption(example: Example) -> list[str]:
-    """Return the lines below a picture: name, task, number of targets, and each text with how often it occurs."""
+    """Return the lines below the image: name, task and number of targets, and each text with its count."""
     counts = Counter(example.text_index.tolist())
     texts = [f"{counts[number]} x {detokenize(row.tolist())}" for number, row in enumerate(example.text_tokens)]
     return [example.name, f"{example.task}: {len(example.labels)} targets", *texts]
 
 
 def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the pixels of a mask (H, W) that touch a pixel outside it, the picture's border aside."""
+    """Return the inner edge (H, W) of a mask; pixels at the image border are not an edge by themselves."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]

@@ -1,4 +1,4 @@
-"""`oneformer dataset stats`: how many pictures, segments and pixels each split and each class has."""
+"""`oneformer dataset stats`: count the images, segments and pixels of each split and class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from oneformer_spec.schema import DatasetSection
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Five values that a share of 0, 10, 50, 90 and 100 percent of all numbers does not exceed."""
+    """The minimum, 10th percentile, median, 90th percentile and maximum of some numbers."""
 
     min: float
     p10: float
@@ -31,7 +31,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, numbers: Sequence[int]) -> Quantiles | None:
-        """Return the quantiles of numbers, interpolated between neighbours; None without any."""
+        """Return the quantiles of numbers, with linear interpolation; None without numbers."""
         if not len(numbers):
             return None
         return cls(*np.quantile(np.asarray(numbers), [0, 0.1, 0.5, 0.9, 1]).tolist())
@@ -39,9 +39,9 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class ClassStats:
-    """What a split holds of one class: `images` with at least one of its `segments`, of which `crowds` are crowds.
+    """Counts of one class in a split: the `images` that contain it, its `segments`, and how many of these are `crowds`.
 
-    `area` is in pixels and of the segments that are no crowds. Where segments overlap, each counts all its `pixels`.
+    `area` covers the segments that are not crowds, in pixels. Overlapping segments each count all of their `pixels`.
     """
 
     id: int
@@ -56,7 +56,7 @@ class ClassStats:
 
 @dataclass(frozen=True)
 class SplitStats:
-    """What a split holds: pixels of all pictures, of them void and in several segments; widths and heights."""
+    """Counts of a split: images, their pixels, void and overlapping pixels, image sizes in pixels, and classes."""
 
     images: int
     pixels: int
@@ -68,16 +68,16 @@ class SplitStats:
 
     @property
     def segments(self) -> int:
-        """Segments of all classes, crowds included."""
+        """The number of segments of all classes, crowds included."""
         return sum(row.segments for row in self.classes)
 
     @property
     def crowds(self) -> int:
-        """Crowds of all classes."""
+        """The number of crowds of all classes."""
         return sum(row.crowds for row in self.classes)
 
     def document(self) -> dict[str, Any]:
-        """Return the numbers as plain JSON values, with shares of all pixels (0..1)."""
+        """Return the counts as plain JSON values, with shares of all pixels (0..1) added."""
         document = asdict(self)
         for row in document["classes"]:
             row["pixel_share"] = self.share(row["pixels"])
@@ -85,20 +85,20 @@ class SplitStats:
         return {"segments": self.segments, "crowds": self.crowds, **shares, **document}
 
     def share(self, pixels: int) -> float:
-        """Return a number of pixels as a share of all."""
+        """Return a number of pixels as a share (0..1) of all pixels of the split."""
         return pixels / self.pixels if self.pixels else 0.0
 
 
 def stats(dataset: DatasetSection) -> dict[str, SplitStats]:
-    """Return the numbers of every split that is set, by its name; its data sets count together.
+    """Return the counts of every split in the spec, by name; the data sets of a split are counted together.
 
     Raises:
-        SpecError: No split is set, or a type has no reader.
-        DataError: The label map or the data is wrong; the first problem.
+        SpecError: No split is set, or the format of a split is not installed.
+        DataError: The label map or the data is invalid; the first problem is reported.
     """
     splits = split_sources(dataset)
     labels = read_label_map(dataset)
-    found = {}
+    counts = {}
     for split, sources in splits.items():
         tally = Tally(labels)
         parts = [open_source(source, labels) for source in sources]
@@ -106,12 +106,12 @@ def stats(dataset: DatasetSection) -> dict[str, SplitStats]:
         for sample in (part[index] for part in parts for index in range(len(part))):
             tally.add(sample)
             progress(len(tally.widths), total)
-        found[split] = tally.result()
-    return found
+        counts[split] = tally.result()
+    return counts
 
 
 class Tally:
-    """Adds up samples."""
+    """Adds up the counts of samples."""
 
     def __init__(self, labels: Labels) -> None:
         self.labels = labels
@@ -120,7 +120,7 @@ class Tally:
         self._rows = [_ClassTally() for _ in labels]
 
     def add(self, sample: Sample) -> None:
-        """Count a sample."""
+        """Add the counts of one sample."""
         height, width = sample.size
         self.widths.append(width)
         self.heights.append(height)
@@ -135,7 +135,7 @@ class Tally:
             self._rows[index].images += 1
 
     def result(self) -> SplitStats:
-        """Return the numbers of all samples so far."""
+        """Return the counts of all samples so far."""
         return SplitStats(
             images=len(self.widths),
             pixels=sum(width * height for width, height in zip(self.widths, self.heights, strict=True)),
@@ -148,7 +148,7 @@ class Tally:
 
 
 class _ClassTally:
-    """Pictures of a class, and the areas of its crowds and of its other segments."""
+    """The number of images of a class, and the areas in pixels of its crowds and its other segments."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -172,38 +172,38 @@ def _total(lists: Iterable[Iterable[int]]) -> int:
 
 
 def table(splits: Mapping[str, SplitStats]) -> str:
-    """Return a row per split, then a table of classes per split."""
+    """Return a text table of all splits, followed by a table of classes for each split."""
     head = ["split", "images", "segments", "crowds", "void %", "overlap %", "width", "height"]
-    rows = [[name, *_split_cells(found)] for name, found in splits.items()]
+    rows = [[name, *_split_cells(split)] for name, split in splits.items()]
     blocks = [aligned([head, *rows])]
-    for name, found in splits.items():
+    for name, split in splits.items():
         titles = [name, "kind", "images", "segments", "crowds", "pixels %", "area 10 %", "50 %", "90 %"]
-        blocks.append(aligned([titles, *(_class_cells(row, found) for row in found.classes)]))
+        blocks.append(aligned([titles, *(_class_cells(row, split) for row in split.classes)]))
     return "\n\n".join(blocks)
 
 
-def _split_cells(found: SplitStats) -> list[str]:
-    shares = [percent(found.share(pixels)) for pixels in (found.void_pixels, found.overlapping_pixels)]
+def _split_cells(split: SplitStats) -> list[str]:
+    shares = [percent(split.share(pixels)) for pixels in (split.void_pixels, split.overlapping_pixels)]
     return [
-        str(found.images),
-        str(found.segments),
-        str(found.crowds),
+        str(split.images),
+        str(split.segments),
+        str(split.crowds),
         *shares,
-        _range(found.width),
-        _range(found.height),
+        _range(split.width),
+        _range(split.height),
     ]
 
 
-def _class_cells(row: ClassStats, found: SplitStats) -> list[str]:
+def _class_cells(row: ClassStats, split: SplitStats) -> list[str]:
     areas = (
         ["-"] * 3 if row.area is None else [f"{value:.0f}" for value in (row.area.p10, row.area.median, row.area.p90)]
     )
     counts = [str(row.images), str(row.segments), str(row.crowds)]
-    return [row.name, "thing" if row.isthing else "stuff", *counts, percent(found.share(row.pixels)), *areas]
+    return [row.name, "thing" if row.isthing else "stuff", *counts, percent(split.share(row.pixels)), *areas]
 
 
 def percent(share: float) -> str:
-    """Write a share (0..1) as a percentage."""
+    """Format a share (0..1) as a percentage without the sign, with two decimals."""
     return f"{100 * share:.2f}"
 
 
