@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from oneformer_data.datasets import allowed_tasks
 from oneformer_data.opening.loading import open_split, read_labels
-from oneformer_data.training.pipeline import for_validation
+from oneformer_data.training.pipeline import for_validation, plugin_tokens
 from oneformer_data.training.pipeline import from_spec as open_pipeline
 from oneformer_spec.commands.exit import note
 from oneformer_spec.commands.run_folder import RunFolder, results_folder
@@ -108,7 +108,7 @@ def _train(spec: Spec, start: Start | None, world: World, guard: Guard, *, rehea
     pipeline = open_pipeline(spec)
     samples = open_split(spec.dataset, "val", labels) if spec.dataset.val.annotations else None
     versions = {name: version(name) for name in ("oneformer-model", "oneformer-train")}
-    manifest = Manifest.from_spec(spec, labels, versions)
+    manifest = Manifest.from_spec(spec, labels, versions, plugin_tokens=plugin_tokens(spec))
     course = course_of(spec, len(pipeline), world)
     validation = Validation(manifest, allowed_tasks(samples), spec.evaluate.evaluators) if samples is not None else None
     check_names(spec.train.checkpointer, validation.names if validation is not None else ())
