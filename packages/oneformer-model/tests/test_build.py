@@ -231,7 +231,7 @@ class Foreign(nn.Module):
 def plugin(monkeypatch):
     def declare(kind):
         declaration = Backbone("plain", f"{__name__}:{kind.__name__}", "unused:Unused")
-        owners = {("backbone", "plain"): "plain-tools:main"}
+        owners = {("backbone", "plain"): "plain-tools"}
         found = Registry(
             backbones={"plain": declaration}, owners=owners, plugins=(Plugin("plain-tools", "1.2", "plain_tools"),)
         )

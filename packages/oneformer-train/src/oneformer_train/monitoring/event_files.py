@@ -80,6 +80,7 @@ class TensorBoard(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the file."""
-        self.experiment.close()
+        """Close the file, if training got as far as opening it."""
+        if self._writer is not None:
+            self._writer.close()
         self._writer = None
